@@ -1,0 +1,3 @@
+"""Checkpoints, environment report and the package's exceptions."""
+
+from __future__ import annotations
