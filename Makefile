@@ -1,0 +1,93 @@
+# `make setup`, `make demo`, `make test`, `make lint`; nothing else is needed
+# beside Python, pip, make and a C compiler.
+#
+#   PYTHON   the interpreter that makes the environment (3.11 is what the
+#            requirement files are pinned for)
+#   VENV     where the environment lives
+#   STACK    onedl (reference) or openmmlab (original)
+#   DEMO     where the demo leaves its data, checkpoints and results
+#   PYTEST_ARGS   passed on to pytest
+
+PYTHON ?= python3
+VENV ?= .venv
+STACK ?= onedl
+DEMO ?= demo
+PYTEST_ARGS ?=
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+REQUIREMENTS := $(addprefix requirements/, \
+	build.txt base.txt $(STACK).txt optional.txt dev.txt)
+PACKAGE := setup.cfg pyproject.toml osar_plugin/version.py
+# One stamp for the environment, one for the package in it; each carries the
+# hash of the files that decide its content, so that a change of those files,
+# and nothing else, installs again.
+hash = $(shell cat $(1) 2>/dev/null | sha256sum | cut -c1-16)
+ENV_STAMP := $(VENV)/.env-$(STACK)-$(call hash,$(REQUIREMENTS))
+PACKAGE_STAMP := $(VENV)/.package-$(call hash,$(REQUIREMENTS) $(PACKAGE))
+
+.PHONY: help
+help:
+	@echo 'make setup   the environment in $(VENV), from requirements/*.txt'
+	@echo 'make demo    render ships, train SDF-Net on them, evaluate, rank'
+	@echo 'make test    the whole test suite'
+	@echo 'make lint    ruff and mypy'
+	@echo 'make clean   what the above left, but for $(VENV) (distclean: all)'
+
+.PHONY: setup
+setup: $(PACKAGE_STAMP)
+
+# --no-deps: the files are complete lists, see requirements/README.md.
+# MMCV_WITH_OPS=0: no model of this package needs mmcv's compiled operators.
+$(ENV_STAMP):
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install --quiet --no-deps -r requirements/build.txt
+	MMCV_WITH_OPS=0 $(PIP) install --quiet --no-deps \
+		--no-build-isolation -r requirements/$(STACK).txt \
+		-r requirements/optional.txt -r requirements/dev.txt
+	rm -f $(VENV)/.env-* $(VENV)/.package-*
+	touch $@
+
+$(PACKAGE_STAMP): | $(ENV_STAMP)
+	$(PIP) install --quiet --no-deps --no-build-isolation --editable .
+	rm -f $(VENV)/.package-*
+	touch $@
+
+# The demo, step by step; each line is a command that a user could type.
+# No number of it is a result on HOSS-ReID: the ships are rendered.
+DEMO_CONFIG := configs/demo/sdfnet_hoss.py
+DEMO_RUN := $(DEMO)/sdfnet
+.PHONY: demo
+demo: setup
+	$(BIN)/python tools/make_demo_data.py $(DEMO)/data
+	$(BIN)/python tools/train.py $(DEMO_CONFIG) \
+		--work-dir $(DEMO_RUN) --data-root $(DEMO)/data/HOSS
+	$(BIN)/python tools/test.py $(DEMO_CONFIG) $(DEMO_RUN) \
+		--work-dir $(DEMO_RUN)/test --data-root $(DEMO)/data/HOSS \
+		--out $(DEMO_RUN)/table.md --show-dir $(DEMO_RUN)/ranked
+	@echo 'table: $(DEMO_RUN)/table.md  pictures: $(DEMO_RUN)/ranked'
+
+.PHONY: test
+test: setup
+	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-2} \
+		$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+.PHONY: lint
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+.PHONY: clean
+clean:
+	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache \
+		.hypothesis work_dirs $(DEMO)
+	find osar_plugin tools tests -name __pycache__ -prune -exec rm -rf {} +
+
+.PHONY: distclean
+distclean: clean
+	rm -rf $(VENV)
