@@ -1,0 +1,323 @@
+"""Checkpoints without unpickling: read, report, write.
+
+A pickle can run code while it is read. Everything here reads ``.safetensors``
+or goes through PyTorch's restricted unpickler (``weights_only=True``) with a
+short list of admitted types, none of which runs anything that the file
+chooses. Files that need more are refused.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import logging
+import pickle
+import zipfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.logging import HistoryBuffer, print_log
+from mmengine.runner.checkpoint import CheckpointLoader
+from torch import Tensor, nn
+
+from ..io import atomic_write
+from .errors import (CheckpointError, CheckpointMismatchError,
+                     UnsafeCheckpointError)
+
+CURE = ('Convert it where you trust it (`torch.load`, then save the plain '
+        'state dict as .safetensors) or ask its author for safetensors.')
+
+
+def _inert_getattr(*_: Any) -> None:
+    """Stand-in for ``getattr``, which MMEngine's message hub pickles.
+
+    The real one would let a file reach any attribute of any admitted type.
+    The values that it fetches (statistics methods of a HistoryBuffer) are
+    class attributes and not needed.
+    """
+
+
+def _safe_globals() -> list[Any]:
+    """Types that files written by MMEngine and by numpy users contain."""
+    multiarray = np._core.multiarray if hasattr(
+        np, '_core') else np.core.multiarray
+    admitted: list[Any] = [
+        HistoryBuffer, argparse.Namespace, slice, np.ndarray, np.dtype,
+        (_inert_getattr, 'builtins.getattr')
+    ]
+    for name in ('_reconstruct', 'scalar'):
+        function = getattr(multiarray, name)
+        # numpy 1 and numpy 2 pickle the same function by two names.
+        admitted += [(function, f'numpy.core.multiarray.{name}'),
+                     (function, f'numpy._core.multiarray.{name}')]
+    codes = ('?', 'i1', 'i2', 'i4', 'i8', 'u1', 'u2', 'u4', 'u8', 'f2', 'f4',
+             'f8')
+    admitted += [type(np.dtype(code)) for code in codes]
+    return admitted
+
+
+def read_checkpoint(path: str | Path,
+                    map_location: Any = 'cpu') -> dict[str, Any]:
+    """Read a checkpoint without running anything that it contains.
+
+    Args:
+        path: A ``.safetensors`` file, or one written by ``torch.save``.
+        map_location: Device of the tensors, as in ``torch.load``.
+
+    Returns:
+        What was saved; for safetensors, ``dict(state_dict=...)``.
+
+    Raises:
+        CheckpointError: If the file is missing, truncated or no checkpoint.
+        UnsafeCheckpointError: If its pickle asks for other types than
+            plain data; the message names them.
+    """
+    path = Path(path).expanduser()
+    if not path.is_file():
+        raise CheckpointError(
+            f'There is no checkpoint {str(path)!r}. Check the path; weights '
+            'are never downloaded on their own.')
+    if path.suffix == '.safetensors':
+        content: Any = dict(state_dict=_read_safetensors(path))
+    else:
+        content = _read_pickle(path, map_location)
+    if not isinstance(content, Mapping):
+        raise CheckpointError(
+            f'{str(path)!r} holds a {type(content).__name__}, not a dict of '
+            'tensors. Save a state dict.')
+    return dict(content)
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(
+            f'{str(path)!r} is no whole safetensors file ({error}). Copy or '
+            'download it again.') from error
+
+
+def _read_pickle(path: Path, map_location: Any) -> Any:
+    try:
+        with torch.serialization.safe_globals(_safe_globals()):
+            return torch.load(
+                path, map_location=map_location, weights_only=True)
+    except pickle.UnpicklingError as error:
+        wanted = _foreign_globals(path)
+        if wanted is None:
+            raise CheckpointError(
+                f'{str(path)!r} is no whole checkpoint ({_first(error)}). '
+                'Copy or download it again.') from error
+        names = ', '.join(wanted) or _first(error)
+        raise UnsafeCheckpointError(
+            f'{str(path)!r} is refused: its pickle asks for {names}, which '
+            f'could run code. {CURE}') from error
+    except (RuntimeError, EOFError, OSError, KeyError, ValueError, TypeError,
+            AttributeError, IndexError, zipfile.BadZipFile) as error:
+        raise CheckpointError(
+            f'{str(path)!r} cannot be read as a checkpoint '
+            f'({_first(error)}). Copy or download it again.') from error
+
+
+def _foreign_globals(path: Path) -> list[str] | None:
+    """Names outside the admitted ones; None if the file is not whole."""
+    if not zipfile.is_zipfile(path):
+        # The format before PyTorch 1.6 cannot be listed without reading it.
+        return [] if path.stat().st_size > 16 else None
+    try:
+        with torch.serialization.safe_globals(_safe_globals()):
+            return sorted(
+                torch.serialization.get_unsafe_globals_in_checkpoint(path))
+    except Exception:  # the file is broken: whatever the parser says of it
+        return None
+
+
+def _first(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
+def _load_for_mmengine(filename: str, map_location: Any = None) -> Any:
+    return read_checkpoint(filename, map_location or 'cpu')
+
+
+def use_safe_loading() -> None:
+    """Let MMEngine read local checkpoints through :func:`read_checkpoint`.
+
+    The stock loader of one stack falls back to full unpickling, that of the
+    other cannot read MMEngine's own files with today's PyTorch. Holds for
+    this process: ``load_from``, ``resume``, ``init_cfg`` and inferencers.
+    """
+    CheckpointLoader.register_scheme(
+        prefixes='', loader=_load_for_mmengine, force=True)
+
+
+def unwrap_state_dict(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Find the tensors in a checkpoint and strip ``module.`` prefixes.
+
+    Args:
+        content: A state dict, or a dict that holds one under
+            ``'state_dict'`` or ``'model'``.
+    """
+    for key in ('state_dict', 'model'):
+        if isinstance(content.get(key), Mapping):
+            content = content[key]
+    return {
+        key.removeprefix('module.'): value
+        for key, value in content.items()
+    }
+
+
+@dataclass
+class LoadReport:
+    """What became of the entries of a checkpoint.
+
+    Attributes:
+        loaded: Keys of the model that were filled from the file.
+        missing: Keys of the model that keep their initial values.
+        unexpected: Keys of the file that the model does not have.
+        resized: Keys of the model filled after interpolation or copying,
+            with what was done.
+        mismatched: Keys whose shapes differ, with both shapes.
+        coverage: Share of the model's values that were filled, 0..1.
+    """
+
+    loaded: list[str] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+    unexpected: list[str] = field(default_factory=list)
+    resized: dict[str, str] = field(default_factory=dict)
+    mismatched: dict[str, str] = field(default_factory=dict)
+    coverage: float = 0.
+
+    def __str__(self) -> str:
+        lines = [
+            f'{len(self.loaded)} keys loaded ({self.coverage:.1%} of the '
+            f'model), {len(self.missing)} missing, '
+            f'{len(self.unexpected)} unexpected, {len(self.resized)} '
+            'adapted'
+        ]
+        for title, names in (('missing', self.missing), ('unexpected',
+                                                         self.unexpected)):
+            if names:
+                lines.append(f'{title}: {_shorten(names)}')
+        lines += [f'adapted: {k}: {v}' for k, v in self.resized.items()]
+        lines += [f'left out: {k}: {v}' for k, v in self.mismatched.items()]
+        return '\n  '.join(lines)
+
+
+def _shorten(names: list[str], most: int = 12) -> str:
+    head = ', '.join(names[:most])
+    more = len(names) - most
+    return f'{head} and {more} more' if more > 0 else head
+
+
+def compare(state_dict: Mapping[str, Any], model: nn.Module,
+            optional: Callable[[str], bool] = lambda key: False
+            ) -> LoadReport:
+    """Hold a state dict against a model before it is loaded.
+
+    Args:
+        state_dict: With the model's own key names.
+        model: The receiver; not changed.
+        optional: Tells the keys that may have another shape (a classifier
+            of another number of classes) and are then to be left out.
+
+    Raises:
+        CheckpointMismatchError: If other shapes differ, or if the file
+            fills less than half of the model.
+    """
+    own = model.state_dict()
+    report = LoadReport(
+        unexpected=[k for k in state_dict if k not in own])
+    wrong = {}
+    for key, value in own.items():
+        if key not in state_dict:
+            report.missing.append(key)
+        elif tuple(state_dict[key].shape) == tuple(value.shape):
+            report.loaded.append(key)
+        else:
+            text = (f'{tuple(state_dict[key].shape)} in the file, '
+                    f'{tuple(value.shape)} in the model')
+            (report.mismatched if optional(key) else wrong)[key] = text
+    needed = sum(value.numel() for value in own.values())
+    filled = sum(own[key].numel() for key in report.loaded)
+    report.coverage = filled / max(needed, 1)
+    if wrong:
+        shown = '; '.join(f'{k}: {v}' for k, v in list(wrong.items())[:5])
+        raise CheckpointMismatchError(
+            f'{len(wrong)} tensors of the checkpoint have other shapes: '
+            f'{shown}. Use the config that the checkpoint was trained with.')
+    if report.coverage < 0.5:
+        raise CheckpointMismatchError(
+            f'The checkpoint fills only {report.coverage:.1%} of '
+            f'{type(model).__name__}: '
+            f'{len(report.loaded)} of {len(own)} keys match. In the file: '
+            f'{_shorten(list(state_dict), 4)}. In the model: '
+            f'{_shorten(list(own), 4)}. Use the checkpoint of this model.')
+    return report
+
+
+def load_checkpoint(model: nn.Module, path: str | Path) -> LoadReport:
+    """Load the weights of a file into a model and say what matched.
+
+    Models that know other layouts (the authors' keys) adapt them on the
+    way; see :func:`osar_plugin.models.reid.official.adapt_on_load`.
+
+    Args:
+        model: The receiver.
+        path: See :func:`read_checkpoint`.
+
+    Raises:
+        CheckpointError: See :func:`read_checkpoint` and :func:`compare`.
+    """
+    state_dict = unwrap_state_dict(read_checkpoint(path))
+    adapt = getattr(model, 'adapt_state_dict', None)
+    if adapt is None:
+        report = compare(state_dict, model)
+    else:
+        state_dict, report = adapt(state_dict)
+    state_dict = {k: v for k, v in state_dict.items() if k in report.loaded}
+    model.load_state_dict(state_dict, strict=False)
+    print_log(f'{path}: {report}', logger='current', level=logging.INFO)
+    return report
+
+
+def sha256_of(path: str | Path) -> str:
+    """Hexadecimal SHA-256 of a file."""
+    with open(path, 'rb') as file:
+        return hashlib.file_digest(file, 'sha256').hexdigest()
+
+
+def save_weights(state_dict: Mapping[str, Tensor], path: str | Path) -> str:
+    """Write weights as ``.safetensors``, or as ``.pth`` for other tools.
+
+    Args:
+        state_dict: Tensors by name.
+        path: The suffix decides the format.
+
+    Returns:
+        SHA-256 of the file.
+
+    Raises:
+        CheckpointError: For another suffix.
+    """
+    path = Path(path)
+    plain = {k: v.detach().cpu().contiguous() for k, v in state_dict.items()}
+    if path.suffix == '.safetensors':
+        from safetensors.torch import save
+        with atomic_write(path, 'wb') as file:
+            file.write(save({k: v.clone() for k, v in plain.items()}))
+    elif path.suffix in ('.pth', '.pt'):
+        with atomic_write(path, 'wb') as file:
+            torch.save(plain, file)
+    else:
+        raise CheckpointError(
+            f'{str(path)!r} ends in {path.suffix!r}, expected .safetensors, '
+            '.pth or .pt.')
+    return sha256_of(path)
