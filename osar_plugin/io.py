@@ -3,11 +3,34 @@
 from __future__ import annotations
 
 import os
+import struct
 import tempfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
-from typing import IO
+from typing import IO, NamedTuple
+
+import numpy as np
+from PIL import Image, TiffImagePlugin
+
+from .utils.errors import (
+    ConfigError,
+    CorruptImageError,
+    DataFormatError,
+    DatasetNotFoundError,
+    OSARError,
+)
+
+# Little and big endian, classic and BigTIFF.
+_TIFF_MAGIC = (
+    b'II\x2a\x00', b'MM\x00\x2a', b'II\x2b\x00', b'MM\x00\x2b')
+
+# What Pillow's plug-ins let through for damaged files.
+_DECODE_ERRORS = (
+    OSError, SyntaxError, ValueError, TypeError, KeyError, IndexError,
+    EOFError, struct.error, zlib.error, Image.DecompressionBombError)
 
 
 @contextmanager
@@ -51,3 +74,218 @@ def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
+
+
+def read_optical(path: str | Path) -> np.ndarray:
+    """Read an optical image as 8-bit RGB.
+
+    8-bit files of any colour mode give exactly what Pillow's
+    ``convert('RGB')`` gives; alpha is dropped. Deeper files (16 or 32 bit,
+    float) would come out of Pillow cut off at 255 or at their high byte, so
+    they are scaled linearly such that the largest value of the image
+    becomes 255; values below zero become 0.
+
+    Args:
+        path: PNG, JPEG, TIFF or whatever Pillow reads.
+
+    Returns:
+        (H, W, 3) uint8, channels red, green, blue.
+
+    Raises:
+        DatasetNotFoundError: If there is no such file.
+        CorruptImageError: If it cannot be decoded whole.
+        DataFormatError: If it has neither 1 nor 3 bands, or holds NaN or
+            infinity.
+    """
+    image = _decode(Path(path))
+    if image.dtype != np.uint8:
+        _count_nonfinite(image, path, cure='Replace them before use.')
+        top = float(image.max())
+        scaled = image.astype(np.float64) * (255.0 / top if top > 0 else 0.0)
+        image = np.rint(np.clip(scaled, 0, 255)).astype(np.uint8)
+    if image.ndim == 2:
+        image = np.repeat(image[:, :, None], 3, axis=2)
+    return image
+
+
+def read_sar(path: str | Path, nonfinite: str = 'raise') -> np.ndarray:
+    """Read a SAR image in its own range.
+
+    Nothing is scaled: 8, 16 and 32-bit integers and floats come back as
+    float32 with the values of the file, negative ones (decibels) included.
+    Three equal channels, as in SAR saved by image viewers, are one channel.
+
+    Args:
+        path: TIFF, PNG, ... with 1 or 3 bands of any depth.
+        nonfinite: What to do with NaN and infinity: ``'raise'``, or
+            ``'zero'`` to read them as 0, i.e. no return.
+
+    Returns:
+        (H, W) float32, or (H, W, 3) if the three channels differ.
+
+    Raises:
+        DatasetNotFoundError: If there is no such file.
+        CorruptImageError: If it cannot be decoded whole.
+        DataFormatError: If it has neither 1 nor 3 bands, or holds NaN or
+            infinity and ``nonfinite='raise'``.
+    """
+    if nonfinite not in ('raise', 'zero'):
+        raise ConfigError(
+            f'nonfinite={nonfinite!r} is not known: use "raise" or "zero".')
+    image = _decode(Path(path))
+    if image.ndim == 3 and (image == image[:, :, :1]).all():
+        image = image[:, :, 0]
+    image = image.astype(np.float32)
+    if nonfinite == 'zero':
+        return np.where(np.isfinite(image), image, np.float32(0))
+    _count_nonfinite(
+        image, path,
+        cure='Fill them in the file, or read them as 0 with '
+        "nonfinite='zero' (an argument of osar_plugin.LoadOpticalOrSAR and "
+        'of osar_plugin.io.read_sar).')
+    return image
+
+
+def _count_nonfinite(
+        image: np.ndarray, path: str | Path, cure: str) -> None:
+    """Raise if the image holds NaN or infinity."""
+    if image.dtype.kind != 'f':
+        return
+    count = int(image.size - np.isfinite(image).sum())
+    if count:
+        raise DataFormatError(
+            f'{path}: {count} of {image.size} values are NaN or infinite; '
+            f'finite values are expected. {cure}')
+
+
+def _decode(path: Path) -> np.ndarray:
+    """Decode a file whole.
+
+    Returns:
+        (H, W) or (H, W, 3) in the depth of the file.
+    """
+    data = _read_bytes(path)
+    try:
+        layout = _layout(data)
+        if layout is not None:
+            _check_bands(layout, path)
+        if layout is not None and layout.beyond_pillow:
+            return _decode_deep(data, layout)
+        with Image.open(BytesIO(data)) as image:
+            # `open` reads the header only; decoding happens here.
+            image.load()
+            array = _pillow_array(image)
+    except OSARError:
+        raise
+    except _DECODE_ERRORS as error:
+        raise CorruptImageError(
+            f'{path}: cannot be decoded ({error}). The file ({len(data)} '
+            'bytes) is truncated, damaged or no image; copy or download it '
+            'again.') from error
+    if layout is not None and layout.bits == 32 and array.dtype == np.int32:
+        # Pillow has no unsigned 32-bit mode and hands over the raw words.
+        return array.view(np.uint32) if layout.kind == 1 else array
+    return array
+
+
+def _read_bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError as error:
+        raise DatasetNotFoundError(
+            f'{path}: no such file. Check the path, and data_root in the '
+            'config.') from error
+    except OSError as error:
+        raise CorruptImageError(f'{path}: cannot be read ({error}).') \
+            from error
+
+
+def _pillow_array(image: Image.Image) -> np.ndarray:
+    """The pixels of a loaded image, without alpha."""
+    if image.mode in ('L', 'I', 'F') or image.mode.startswith('I;16'):
+        array = np.array(image)
+        return array.astype(array.dtype.newbyteorder('='), copy=False)
+    return np.array(
+        image.convert('L' if image.mode in ('1', 'LA', 'La') else 'RGB'))
+
+
+class _Layout(NamedTuple):
+    """Sample layout of a TIFF or PNG, as its header states it.
+
+    Attributes:
+        bands: Samples per pixel, without alpha.
+        bits: Bits per sample.
+        kind: TIFF sample format: 1 unsigned, 2 signed, 3 float, 5 and 6
+            complex.
+    """
+
+    bands: int
+    bits: int
+    kind: int
+
+    @property
+    def beyond_pillow(self) -> bool:
+        """Whether Pillow refuses it or hands over less than the file has.
+
+        Pillow keeps the high byte only of 16-bit colour, takes signed bytes
+        for unsigned ones, and knows no 64-bit samples.
+        """
+        return (
+            (self.bands == 3 and self.bits != 8) or self.bits == 64
+            or (self.kind == 2 and (self.bits == 8 or self.bands == 3)))
+
+
+def _layout(data: bytes) -> _Layout | None:
+    """Read the sample layout; None where Pillow can be trusted anyway."""
+    if data[:8] == b'\x89PNG\r\n\x1a\n' and len(data) > 25:
+        bits, colour = data[24], data[25]
+        if bits == 16:
+            return _Layout(3 if colour & 2 else 1, bits, 1)
+        return None
+    if data[:4] not in _TIFF_MAGIC:
+        return None
+    header = data[:16 if data[2:4] in (b'\x2b\x00', b'\x00\x2b') else 8]
+    tags = TiffImagePlugin.ImageFileDirectory_v2(header)
+    file = BytesIO(data)
+    file.seek(tags.next)
+    tags.load(file)
+    bands = int(tags.get(TiffImagePlugin.SAMPLESPERPIXEL, 1))
+    extra = tags.get(TiffImagePlugin.EXTRASAMPLES, ())
+    if bands in (2, 4) and extra and extra[-1] in (1, 2):
+        bands -= 1  # 1 and 2 mean alpha; 0 is a band of unstated meaning
+    bits = tags.get(TiffImagePlugin.BITSPERSAMPLE, (1,))
+    kind = tags.get(TiffImagePlugin.SAMPLEFORMAT, (1,))
+    return _Layout(bands, int(bits[0]), int(kind[0]))
+
+
+def _check_bands(layout: _Layout, path: Path) -> None:
+    """Refuse band counts and sample kinds that are no picture."""
+    if layout.kind in (5, 6):
+        raise DataFormatError(
+            f'{path}: holds complex samples; amplitude is expected. Write '
+            'the absolute values to a one-band file first.')
+    # Four colour samples without alpha are CMYK or four spectral bands.
+    if layout.bands not in (1, 3):
+        raise DataFormatError(
+            f'{path}: has {layout.bands} bands; 1 or 3 are expected. Keep '
+            'one band (or the three to show), for example with: '
+            'gdal_translate -b 1 in.tif out.tif')
+
+
+def _decode_deep(data: bytes, layout: _Layout) -> np.ndarray:
+    """Decode with OpenCV what Pillow would cut or refuse."""
+    import cv2  # 80 ms, and needed for rare files only
+
+    try:
+        array = cv2.imdecode(
+            np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    except cv2.error as error:
+        raise OSError(str(error)) from error
+    if array is None:
+        raise OSError(
+            f'{layout.bands} bands of {layout.bits} bits that neither Pillow '
+            'nor OpenCV reads')
+    if array.ndim == 3:
+        array = array[:, :, :layout.bands]
+        array = array[:, :, ::-1] if layout.bands == 3 else array[:, :, 0]
+    return np.ascontiguousarray(array)

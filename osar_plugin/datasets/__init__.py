@@ -1,1 +1,8 @@
+"""Data sets and samplers."""
+
 from __future__ import annotations
+
+from .hoss import HOSS
+from .samplers import ModalityBalancedSampler, RandomIdentitySampler
+
+__all__ = ['HOSS', 'ModalityBalancedSampler', 'RandomIdentitySampler']

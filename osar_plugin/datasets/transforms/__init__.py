@@ -1,1 +1,34 @@
+"""Transforms: file to image, augmentation, image to model input.
+
+The order of the official training pipeline::
+
+    LoadOpticalOrSAR  optical (H, W, 3) uint8, SAR (H, W) float32
+    ShipSize          (3,) from the file's pixel size
+    SARToUint8        both (H, W, 3) uint8
+    PillowResize      (256, 128, 3), bicubic
+    RandomFlip        left-right, 0.5 (mmcv's)
+    ColorJitter       SDF-Net only
+    PadRandomCrop     pad 10, back to (256, 128, 3)
+    RandomErasing     float32, 0..255
+    PackReIDInputs    (3, 256, 128) tensor and a ReIDDataSample
+
+Normalisation follows on the device, in ``ReIDDataPreprocessor``.
+"""
+
 from __future__ import annotations
+
+from .augmentation import (
+    ColorJitter,
+    PadRandomCrop,
+    PillowResize,
+    RandomErasing,
+)
+from .loading import LoadOpticalOrSAR, ShipSize, ship_size
+from .packing import PackReIDInputs
+from .sar import SARToUint8, scale_by_max, scale_by_percentiles
+
+__all__ = [
+    'ColorJitter', 'LoadOpticalOrSAR', 'PackReIDInputs', 'PadRandomCrop',
+    'PillowResize', 'RandomErasing', 'SARToUint8', 'ShipSize',
+    'scale_by_max', 'scale_by_percentiles', 'ship_size',
+]

@@ -1,0 +1,84 @@
+"""Files, folders and names that the ship data sets share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from mmengine.dataset import BaseDataset
+
+from osar_plugin.utils.errors import ConfigError, DataFormatError
+
+MODALITIES = {'RGB': 0, 'SAR': 1}
+
+
+def list_images(folder: Path, suffixes: Sequence[str]) -> list[Path]:
+    """Files of a folder with one of the suffixes, sorted by name.
+
+    Hidden files are left out: copies from other systems bring `._x.tif`.
+
+    Args:
+        folder: An existing folder; sub-folders are not entered.
+        suffixes: With the dot; case does not matter.
+    """
+    wanted = {suffix.lower() for suffix in suffixes}
+    return sorted(
+        path for path in folder.iterdir()
+        if path.suffix.lower() in wanted and not path.name.startswith('.'))
+
+
+def check_suffixes(suffixes: Sequence[str]) -> tuple[str, ...]:
+    """Check the file suffixes an argument names.
+
+    Raises:
+        ConfigError: If they are a bare string or lack the dot.
+    """
+    if isinstance(suffixes, str) or not suffixes or not all(
+            suffix.startswith('.') for suffix in suffixes):
+        raise ConfigError(
+            f'suffixes={suffixes!r} must be a list of suffixes with their '
+            "dot, e.g. ['.tif', '.png'].")
+    return tuple(suffixes)
+
+
+def shorten(names: Iterable[Any], limit: int = 5) -> str:
+    """A list for a message: the first few, and how many more."""
+    names = sorted(names)
+    text = ', '.join(str(name) for name in names[:limit])
+    rest = len(names) - limit
+    return text + (f' and {rest} more' if rest > 0 else '')
+
+
+class ShipDataset(BaseDataset):
+    """What the ship data sets share on top of ``BaseDataset``.
+
+    A sample that cannot be read raises with its path. (``BaseDataset``
+    puts another random sample in the place of one whose pipeline returns
+    None, which would hide a damaged data set.)
+    """
+
+    def prepare_data(self, idx: int) -> Any:
+        data = super().prepare_data(idx)
+        if data is None:
+            info = self.get_data_info(idx)
+            raise DataFormatError(
+                f'{info.get("img_path", info)}: the pipeline returned no '
+                'sample. Every transform must return the results or raise.')
+        return data
+
+    def identity_table(self) -> tuple[np.ndarray, np.ndarray]:
+        """Identity and modality of each row, for the samplers.
+
+        Returns:
+            labels, (n,) int64: class indices; raw identities where the
+            split has no classes. modality, (n,) int64: 0 optical, 1 SAR.
+        """
+        infos = [self.get_data_info(index) for index in range(len(self))]
+        labels = [
+            info['label'] if info['label'] >= 0 else info['pid']
+            for info in infos]
+        return (
+            np.array(labels, np.int64),
+            np.array([info['modality'] for info in infos], np.int64))
