@@ -1,0 +1,35 @@
+"""The demo world: small data sets rendered from geometry by two sensors.
+
+How a picture comes about:
+
+1. :mod:`.layouts` draws a :class:`~.ship.ShipPlan` (hull, blocks on deck,
+   bright points) from geometry streams; :func:`~.ship.draw_paint` draws its
+   :class:`~.ship.Paint` from a stream of its own.
+2. :class:`~.ship.Ship` draws itself on a :class:`~.scene.Scene`: height in
+   metres (H, W), albedo (H, W, 3), radar reflectivity (H, W), water (H, W)
+   and a list of bright points. Quays, buildings or roads are further
+   objects with the same ``draw(scene, pose)``.
+3. :mod:`.acquisition` draws the state of both sensors on one pass, and the
+   :class:`~.scene.Frame`, the rotated rectangle that a chip shows.
+4. :meth:`.OpticalCamera.render` gives uint8 RGB (rows, cols, 3) from height,
+   albedo and water; :meth:`.Radar.render` gives float32 amplitude
+   (rows, cols) from height, reflectivity, water and bright points.
+5. :mod:`.hoss` and :mod:`.optisar_pair` decide who is seen when and write
+   the files; :mod:`.build` makes a set appear whole or not at all.
+
+Every ship, pass and image has its own random stream under the seed, so the
+bytes do not depend on the number of processes or on the order of work.
+"""
+from __future__ import annotations
+
+from .build import WorldError
+from .hoss import HossSettings, write_hoss
+from .optical import OpticalCamera
+from .radar import Radar
+from .scene import Frame, Pose, Scatterers, Scene, SceneObject
+from .ship import Paint, Ship, ShipPlan, draw_paint
+
+__all__ = [
+    'Frame', 'HossSettings', 'OpticalCamera', 'Paint', 'Pose', 'Radar',
+    'Scatterers', 'Scene', 'SceneObject', 'Ship', 'ShipPlan', 'WorldError',
+    'draw_paint', 'write_hoss']

@@ -1,0 +1,387 @@
+"""Ships: a rigid hull, what stands on its deck, and separately its paint.
+
+Geometry (:class:`ShipPlan`) and paint (:func:`draw_paint`) never share a
+random stream, so the same ship can be repainted and another ship can wear
+the same colours.
+
+A ship points to +y; x is starboard. Block heights count from the main deck.
+"""
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import IntEnum
+
+import numpy as np
+
+from .scene import Colour, Float, Pose, Scatterers, Scene
+
+
+class Part(IntEnum):
+    """What a block is; decides its roughness and its kind of paint."""
+
+    DECK = 0
+    FORECASTLE = 1
+    BRIDGE = 2
+    FUNNEL = 3
+    HATCH = 4
+    CARGO = 5
+    CONTAINER = 6
+    CRANE = 7
+    PIPE = 8
+    TANK = 9
+    FITTING = 10
+    BOAT = 11
+
+
+#: Radar reflectivity of the upper sides, power per square metre.
+SIGMA0: dict[Part, float] = {
+    Part.DECK: 0.035, Part.FORECASTLE: 0.06, Part.BRIDGE: 0.12,
+    Part.FUNNEL: 0.2, Part.HATCH: 0.022, Part.CARGO: 0.12,
+    Part.CONTAINER: 0.09, Part.CRANE: 0.5, Part.PIPE: 0.3,
+    Part.TANK: 0.08, Part.FITTING: 0.4, Part.BOAT: 0.3}
+
+#: Median radar cross section (square metres) of an edge point of a part.
+EDGE_RCS: dict[Part, float] = {
+    Part.DECK: 1.0, Part.FORECASTLE: 2.0, Part.BRIDGE: 7.0,
+    Part.FUNNEL: 6.0, Part.HATCH: 3.5, Part.CARGO: 1.0,
+    Part.CONTAINER: 4.0, Part.CRANE: 10.0, Part.PIPE: 2.5,
+    Part.TANK: 2.0, Part.FITTING: 3.0, Part.BOAT: 3.0}
+
+
+@dataclass(frozen=True)
+class Hull:
+    """The rigid outline of a ship.
+
+    Attributes:
+        length: Length over all, metres.
+        beam: Greatest width, metres.
+        freeboard: Height of the main deck above the water, metres.
+        bow: Length of the tapering bow, share of ``length``.
+        bow_power: Exponent of the taper: 1 pointed, 3 and more full.
+        stern: Length of the tapering stern, share of ``length``.
+        transom: Width of the stern end, share of ``beam``.
+    """
+
+    length: float
+    beam: float
+    freeboard: float
+    bow: float
+    bow_power: float
+    stern: float
+    transom: float
+
+    def half_width(self, y: Float) -> Float:
+        """Half width in metres at ``y`` metres before midship, 0 outside."""
+        end = self.length / 2
+        ahead = np.clip(
+            (y - (end - self.bow * self.length))
+            / (self.bow * self.length), 0, 1)
+        aft = np.clip(
+            ((self.stern * self.length - end) - y)
+            / (self.stern * self.length), 0, 1)
+        shape = (1 - ahead ** self.bow_power) * (
+            1 - (1 - self.transom) * aft ** 2)
+        half = np.where(np.abs(y) <= end, self.beam / 2 * shape, 0)
+        return np.asarray(half, np.float32)
+
+
+@dataclass(frozen=True)
+class Block:
+    """One solid on the deck.
+
+    Attributes:
+        part: What it is.
+        x: Middle, metres to starboard.
+        y: Middle, metres to the bow.
+        width: Extent across the ship, metres.
+        length: Extent along the ship, metres.
+        top: Height of its top above the main deck, metres.
+        angle: Turn against the ship's axis, degrees.
+        dome: Round (an ellipse seen from above, a dome from the side).
+        swings: A crane's jib: stands a little differently on every visit.
+        bottom: Height at which it begins to return an echo from its sides.
+    """
+
+    part: Part
+    x: float
+    y: float
+    width: float
+    length: float
+    top: float
+    angle: float = 0.0
+    dome: bool = False
+    swings: bool = False
+    bottom: float = 0.0
+
+
+@dataclass(frozen=True)
+class ShipPlan:
+    """The geometry of one ship: hull, blocks and bright points.
+
+    Attributes:
+        kind: Name of the ship type.
+        hull: The outline.
+        blocks: What stands on the deck, lower things first.
+        points: Bright points, ship coordinates, z from the water line.
+    """
+
+    kind: str
+    hull: Hull
+    blocks: tuple[Block, ...]
+    points: Scatterers = field(default_factory=Scatterers)
+
+
+@dataclass(frozen=True)
+class Paint:
+    """Colours of one ship.
+
+    Attributes:
+        deck: Reflectance of the main deck, 3 values in [0, 1].
+        rim: Reflectance of the bulwark and of the deck's edge.
+        blocks: (number of blocks, 3) reflectances.
+        wear: Seed of the stains and rust of the deck.
+    """
+
+    deck: Float
+    rim: Float
+    blocks: Float
+    wear: int
+
+
+class Ship:
+    """A ship that can be drawn on a scene.
+
+    Args:
+        plan: Its geometry.
+        paint: Its colours.
+        swing: Turn of the crane jibs on this visit, degrees.
+
+    Raises:
+        ValueError: If the paint was made for another number of blocks.
+    """
+
+    def __init__(
+        self, plan: ShipPlan, paint: Paint, swing: float = 0.0,
+    ) -> None:
+        if len(paint.blocks) != len(plan.blocks):
+            raise ValueError(
+                f'paint for {len(paint.blocks)} blocks on a ship with '
+                f'{len(plan.blocks)}: draw the paint for this plan')
+        self.plan, self.paint, self.swing = plan, paint, swing
+
+    def draw(self, scene: Scene, pose: Pose) -> None:
+        """Put the ship on ``scene`` at ``pose``."""
+        self._draw_hull(scene, pose)
+        for block, colour in zip(
+                self.plan.blocks, self.paint.blocks, strict=True):
+            self._draw_block(scene, pose, block, colour)
+        scene.add_scatterers(self.plan.points.placed(pose))
+
+    def _draw_hull(self, scene: Scene, pose: Pose) -> None:
+        hull, paint = self.plan.hull, self.paint
+        win = scene.window(pose, hull.beam / 2 + 1, hull.length / 2 + 1)
+        half = hull.half_width(win.y)
+        inside = np.abs(win.x) <= half
+        scene.put(win, inside, hull.freeboard, paint.deck,
+                  SIGMA0[Part.DECK])
+        # A bulwark of about a metre runs around the deck.
+        rim = inside & (
+            (np.abs(win.x) > half - 0.8)
+            | (np.abs(win.y) > hull.length / 2 - 1.0))
+        scene.put(win, rim, hull.freeboard + 1.0, paint.rim, 0.1)
+        self._weather(scene, pose)
+
+    def _weather(self, scene: Scene, pose: Pose) -> None:
+        """Rust and stains: patches and streaks fixed to the ship."""
+        hull = self.plan.hull
+        rng = np.random.default_rng(self.paint.wear)
+        shape = (int(hull.length) + 4, int(hull.beam) + 4)
+        map_ = 0.6 * _blur_noise(shape, (6, 2), rng)
+        map_ += 0.5 * _blur_noise(shape, (1, 1), rng)
+        win = scene.window(pose, hull.beam / 2 + 1, hull.length / 2 + 1)
+        rows = np.clip(
+            np.rint(win.y + hull.length / 2), 0, shape[0] - 1).astype(int)
+        cols = np.clip(
+            np.rint(win.x + hull.beam / 2), 0, shape[1] - 1).astype(int)
+        gain = 1 + 0.13 * map_[rows, cols]
+        land = ~scene.water[win.rows, win.cols]
+        gain = np.where(land, np.clip(gain, 0.6, 1.5), 1)
+        scene.albedo[win.rows, win.cols] *= gain[..., None]
+
+    def _draw_block(
+        self, scene: Scene, pose: Pose, block: Block, colour: Colour,
+    ) -> None:
+        freeboard = self.plan.hull.freeboard
+        x, y = pose.to_scene(np.float32(block.x), np.float32(block.y))
+        turn = block.angle + (self.swing if block.swings else 0.0)
+        at = Pose(float(x), float(y), pose.heading + turn)
+        if block.swings:
+            at = self._swung(pose, block, turn)
+        win = scene.window(at, block.width / 2, block.length / 2)
+        across = np.abs(win.x) / (block.width / 2)
+        along = np.abs(win.y) / (block.length / 2)
+        top: Float | float = freeboard + block.top
+        if block.dome:
+            radius = across ** 2 + along ** 2
+            inside = radius <= 1
+            top = freeboard + block.top * np.sqrt(
+                np.clip(1 - 0.8 * radius, 0, 1)).astype(np.float32)
+        else:
+            inside = (across <= 1) & (along <= 1)
+        scene.put(win, inside, top, colour, SIGMA0[block.part])
+
+    def _swung(self, pose: Pose, block: Block, turn: float) -> Pose:
+        """A jib turns about its heel, not about its middle."""
+        old = np.deg2rad(block.angle)
+        new = np.deg2rad(turn)
+        reach = block.length / 2
+        heel_x = block.x - reach * np.sin(old)
+        heel_y = block.y - reach * np.cos(old)
+        x, y = pose.to_scene(
+            np.float32(heel_x + reach * np.sin(new)),
+            np.float32(heel_y + reach * np.cos(new)))
+        return Pose(float(x), float(y), pose.heading + turn)
+
+
+def _blur_noise(
+    shape: tuple[int, int], sigma: tuple[float, float],
+    rng: np.random.Generator,
+) -> Float:
+    """Noise blurred by ``sigma`` cells, scaled back to deviation 1."""
+    from scipy.ndimage import gaussian_filter
+    noise = gaussian_filter(
+        rng.standard_normal(shape, np.float32), sigma)
+    return noise / max(float(noise.std()), 1e-6)
+
+
+def edge_points(
+    hull: Hull, blocks: tuple[Block, ...], rng: np.random.Generator,
+) -> Scatterers:
+    """Bright points along the hull and along the edges of the blocks.
+
+    They are fixed to the ship, so they come back in every image in which
+    they face the radar: brackets, rails and corners that are too small for
+    the height field.
+
+    Args:
+        hull: The outline.
+        blocks: What stands on the deck.
+        rng: The ship's own geometry stream.
+
+    Returns:
+        Points in ship coordinates, z above the water line.
+    """
+    rows: list[tuple[float, float, float, float, float, float]] = []
+    step = float(rng.uniform(5, 9))
+    for y in np.arange(-hull.length / 2 + 2, hull.length / 2 - 2, step):
+        half = float(hull.half_width(np.float32(y)))
+        for side in (-1, 1):
+            rows.append((
+                side * half, float(y), hull.freeboard + 1,
+                EDGE_RCS[Part.DECK] * _spread(rng, 1.0), 90.0 * side, 70))
+    for block in blocks:
+        rows.extend(_block_points(hull, block, rng))
+    table = np.asarray(rows, np.float32).reshape(-1, 6)
+    return Scatterers(
+        table[:, :3].copy(), table[:, 3].copy(), table[:, 4] % 360,
+        table[:, 5].copy())
+
+
+def _spread(rng: np.random.Generator, sigma: float) -> float:
+    """Log-normal factor with median 1."""
+    return float(np.exp(sigma * rng.standard_normal()))
+
+
+def _block_points(
+    hull: Hull, block: Block, rng: np.random.Generator,
+) -> list[tuple[float, float, float, float, float, float]]:
+    """Corners, and points along the four sides, of one block."""
+    out: list[tuple[float, float, float, float, float, float]] = []
+    base = EDGE_RCS[block.part]
+    if block.width * block.length < 1.0:
+        return out
+    if block.dome:
+        side = rng.uniform(0, 360)
+        return [(block.x, block.y, hull.freeboard + block.top,
+                 4 * base * _spread(rng, 0.6), side, np.inf)]
+    z = hull.freeboard + block.top
+    at = Pose(block.x, block.y, block.angle)
+    half_w, half_l = block.width / 2, block.length / 2
+    for sx, sy in ((1, 1), (1, -1), (-1, -1), (-1, 1)):
+        if rng.random() < 0.55:
+            x, y = at.to_scene(
+                np.float32(sx * half_w), np.float32(sy * half_l))
+            facing = float(np.rad2deg(np.arctan2(sx, sy)) + block.angle)
+            rows = 1.5 * base * _spread(rng, 1.0)
+            out.append((float(x), float(y), z, rows, facing, 55))
+    return out
+
+
+def draw_paint(plan: ShipPlan, rng: np.random.Generator) -> Paint:
+    """Colours for a ship, from a stream that geometry never uses.
+
+    Args:
+        plan: The ship; only the parts of its blocks are looked at.
+        rng: The ship's paint stream.
+
+    Returns:
+        Reflectances in [0, 1].
+    """
+    def near(colour: Colour, spread: float = 0.03) -> Float:
+        value = np.asarray(colour) + rng.normal(0, spread, 3)
+        return np.clip(value, 0.01, 0.95).astype(np.float32)
+
+    deck = near(_pick(_DECKS, rng))
+    theme = {
+        Part.DECK: deck,
+        Part.FORECASTLE: deck if rng.random() < 0.6 else near(
+            _pick(_DECKS, rng)),
+        Part.BRIDGE: near(_pick(_WHITES, rng)),
+        Part.FUNNEL: near(_pick(_STRONG, rng)),
+        Part.HATCH: deck * 1.15 if rng.random() < 0.45 else near(
+            _pick(_DECKS + _WHITES[1:], rng)),
+        Part.CARGO: near(_pick(_CARGO, rng)),
+        Part.CRANE: near(_pick(_WHITES + _STRONG, rng)),
+        Part.PIPE: near(_pick(_PIPES, rng)),
+        Part.TANK: near(_pick(_DECKS + _WHITES, rng)),
+        Part.FITTING: near(_pick(_PIPES, rng)),
+        Part.BOAT: near((0.75, 0.3, 0.08))}
+    boxes = [near(_pick(_BOXES, rng)) for _ in range(rng.integers(2, 9))]
+    blocks = np.zeros((len(plan.blocks), 3), np.float32)
+    for i, block in enumerate(plan.blocks):
+        if block.part == Part.CONTAINER:
+            blocks[i] = near(boxes[rng.integers(len(boxes))], 0.02)
+        elif block.part == Part.FITTING and rng.random() < 0.3:
+            blocks[i] = near(_pick(_WHITES + _STRONG, rng))
+        else:
+            blocks[i] = near(theme[block.part], 0.015)
+    rim = near(_pick([tuple(deck * 0.6), *_WHITES, *_STRONG], rng))
+    return Paint(deck, rim, blocks, int(rng.integers(2 ** 31)))
+
+
+def _pick(
+    colours: list[tuple[float, ...]], rng: np.random.Generator,
+) -> tuple[float, ...]:
+    return colours[int(rng.integers(len(colours)))]
+
+
+_DECKS: list[tuple[float, ...]] = [
+    (0.33, 0.12, 0.08), (0.42, 0.17, 0.14), (0.25, 0.11, 0.05),
+    (0.10, 0.30, 0.20), (0.13, 0.38, 0.33), (0.07, 0.20, 0.12),
+    (0.25, 0.26, 0.28), (0.40, 0.39, 0.37), (0.09, 0.11, 0.16),
+    (0.08, 0.15, 0.33), (0.12, 0.28, 0.45), (0.45, 0.35, 0.25)]
+_WHITES: list[tuple[float, ...]] = [
+    (0.80, 0.80, 0.78), (0.72, 0.66, 0.52), (0.62, 0.63, 0.66)]
+_STRONG: list[tuple[float, ...]] = [
+    (0.75, 0.55, 0.08), (0.65, 0.12, 0.08), (0.10, 0.28, 0.62),
+    (0.08, 0.08, 0.09), (0.15, 0.45, 0.22), (0.78, 0.35, 0.08)]
+_CARGO: list[tuple[float, ...]] = [
+    (0.06, 0.06, 0.06), (0.42, 0.22, 0.12), (0.55, 0.48, 0.32),
+    (0.30, 0.26, 0.22)]
+_PIPES: list[tuple[float, ...]] = [
+    (0.70, 0.68, 0.60), (0.75, 0.70, 0.40), (0.45, 0.44, 0.42),
+    (0.35, 0.20, 0.14)]
+_BOXES: list[tuple[float, ...]] = [
+    (0.45, 0.13, 0.08), (0.50, 0.25, 0.08), (0.10, 0.20, 0.42),
+    (0.12, 0.35, 0.22), (0.62, 0.62, 0.62), (0.25, 0.26, 0.28),
+    (0.60, 0.45, 0.12), (0.35, 0.10, 0.12), (0.10, 0.35, 0.45)]
