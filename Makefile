@@ -5,13 +5,15 @@
 #            requirement files are pinned for)
 #   VENV     where the environment lives
 #   STACK    onedl (reference) or openmmlab (original)
-#   DEMO     where the demo leaves its data, checkpoints and results
+#   DEMO     where the demo leaves checkpoints and results
+#   DATA     where the demo's rendered ships go
 #   PYTEST_ARGS   passed on to pytest
 
 PYTHON ?= python3
 VENV ?= .venv
 STACK ?= onedl
 DEMO ?= demo
+DATA ?= data/demo
 PYTEST_ARGS ?=
 
 SHELL := /bin/bash
@@ -46,15 +48,15 @@ setup: $(PACKAGE_STAMP)
 # MMCV_WITH_OPS=0: no model of this package needs mmcv's compiled operators.
 $(ENV_STAMP):
 	$(PYTHON) -m venv $(VENV)
-	$(PIP) install --quiet --no-deps -r requirements/build.txt
-	MMCV_WITH_OPS=0 $(PIP) install --quiet --no-deps \
+	$(PIP) install -qq --no-deps -r requirements/build.txt
+	MMCV_WITH_OPS=0 $(PIP) install -qq --no-deps \
 		--no-build-isolation -r requirements/$(STACK).txt \
 		-r requirements/optional.txt -r requirements/dev.txt
 	rm -f $(VENV)/.env-* $(VENV)/.package-*
 	touch $@
 
 $(PACKAGE_STAMP): | $(ENV_STAMP)
-	$(PIP) install --quiet --no-deps --no-build-isolation --editable .
+	$(PIP) install -qq --no-deps --no-build-isolation --editable .
 	rm -f $(VENV)/.package-*
 	touch $@
 
@@ -64,11 +66,11 @@ DEMO_CONFIG := configs/demo/sdfnet_hoss.py
 DEMO_RUN := $(DEMO)/sdfnet
 .PHONY: demo
 demo: setup
-	$(BIN)/python tools/make_demo_data.py $(DEMO)/data
+	$(BIN)/python tools/make_demo_data.py $(DATA)
 	$(BIN)/python tools/train.py $(DEMO_CONFIG) \
-		--work-dir $(DEMO_RUN) --data-root $(DEMO)/data/HOSS
+		--work-dir $(DEMO_RUN) --data-root $(DATA)
 	$(BIN)/python tools/test.py $(DEMO_CONFIG) $(DEMO_RUN) \
-		--work-dir $(DEMO_RUN)/test --data-root $(DEMO)/data/HOSS \
+		--work-dir $(DEMO_RUN)/test --data-root $(DATA) \
 		--out $(DEMO_RUN)/table.md --show-dir $(DEMO_RUN)/ranked
 	@echo 'table: $(DEMO_RUN)/table.md  pictures: $(DEMO_RUN)/ranked'
 
@@ -85,7 +87,7 @@ lint: setup
 .PHONY: clean
 clean:
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache \
-		.hypothesis work_dirs $(DEMO)
+		.hypothesis work_dirs $(DEMO) $(DATA)
 	find osar_plugin tools tests -name __pycache__ -prune -exec rm -rf {} +
 
 .PHONY: distclean

@@ -1,0 +1,40 @@
+# What every config shares: hooks, logs, seeds.
+from importlib.util import find_spec
+
+default_scope = 'osar_plugin'
+
+default_hooks = dict(
+    timer=dict(type='mmengine.IterTimerHook'),
+    logger=dict(type='mmengine.LoggerHook', interval=50),
+    param_scheduler=dict(type='mmengine.ParamSchedulerHook'),
+    # 'auto' is the first figure of the evaluator: ALL/mAP in
+    # re-identification. Keeping three survives a run that is killed while
+    # it saves.
+    checkpoint=dict(
+        type='mmengine.CheckpointHook',
+        interval=1,
+        max_keep_ckpts=3,
+        save_best='auto',
+        rule='greater'),
+    sampler_seed=dict(type='mmengine.DistSamplerSeedHook'))
+
+env_cfg = dict(
+    cudnn_benchmark=False,
+    mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0),
+    dist_cfg=dict(backend='nccl'))
+
+# Curves go to plain files always, and to TensorBoard where it is installed
+# (the extra `vis`).
+vis_backends = [dict(type='mmengine.LocalVisBackend')]
+if find_spec('tensorboard') is not None:
+    vis_backends.append(dict(type='mmengine.TensorboardVisBackend'))
+visualizer = dict(type='mmengine.Visualizer', vis_backends=vis_backends)
+
+log_processor = dict(by_epoch=True)
+log_level = 'INFO'
+
+load_from = None
+resume = False
+
+# No seed: another one each run; --seed sets it.
+randomness = dict(seed=None, deterministic=False)

@@ -1,0 +1,107 @@
+"""Evaluate a model: the retrieval table, and what it is made of."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+from mmengine.config import Config, DictAction
+from mmengine.runner import Runner
+
+from osar_plugin.utils import launch
+from osar_plugin.utils.config import load_config, set_data_root
+from osar_plugin.utils.errors import CheckpointError, ConfigError
+
+
+def parse_args() -> argparse.Namespace:
+    """Command line arguments."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('config', help='config file')
+    parser.add_argument(
+        'checkpoint',
+        help='checkpoint file, or a work dir: the latest one in it')
+    parser.add_argument(
+        '--work-dir',
+        help='where logs go; default: work_dirs/<name of the config>')
+    parser.add_argument(
+        '--data-root', help="data folder, in place of the config's")
+    parser.add_argument(
+        '--out', help='also write the figures there (.json)')
+    parser.add_argument(
+        '--amp',
+        action='store_true',
+        help='mixed precision: float16 on a GPU, bfloat16 on a CPU')
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        metavar='KEY=VALUE',
+        help='override parts of the config')
+    parser.add_argument(
+        '--launcher',
+        choices=launch.LAUNCHERS,
+        default='none',
+        help='what started the processes')
+    # torchrun and older launchers spell it differently.
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
+    args = parser.parse_args()
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    return args
+
+
+def find_checkpoint(path: str) -> str:
+    """A checkpoint file, from its own path or from that of a work dir.
+
+    Raises:
+        CheckpointError: If there is none.
+    """
+    if Path(path).is_file():
+        return path
+    pointer = Path(path, 'last_checkpoint')
+    if pointer.is_file():
+        named = Path(pointer.read_text(encoding='utf-8').strip())
+        # The work dir may have been moved since it was written.
+        for file in (named, Path(path, named.name)):
+            if file.is_file():
+                return str(file)
+        raise CheckpointError(
+            f'{pointer} names {named}, which is not there. Give the path of '
+            'a checkpoint file.')
+    raise CheckpointError(
+        f'No checkpoint {path!r}. Give a checkpoint file, or the work dir of '
+        'a training run.')
+
+
+def merge_args(cfg: Config, args: argparse.Namespace) -> None:
+    """Put the command line into the config."""
+    cfg.work_dir = args.work_dir or cfg.get('work_dir') or str(
+        Path('work_dirs', Path(args.config).stem))
+    cfg.load_from = find_checkpoint(args.checkpoint)
+    cfg.resume = False
+    if args.data_root:
+        set_data_root(cfg, args.data_root)
+    if args.amp:
+        # MMEngine's name; on a CPU it means bfloat16.
+        cfg.test_cfg['fp16'] = True
+
+
+def main() -> None:
+    """Evaluate."""
+    args = parse_args()
+    cfg = load_config(args.config, args.cfg_options)
+    missing = [
+        key for key in ('model', 'test_dataloader', 'test_cfg',
+                        'test_evaluator') if cfg.get(key) is None
+    ]
+    if missing:
+        raise ConfigError(
+            f'{args.config} cannot be evaluated: it has no '
+            f'{", ".join(missing)}.')
+    merge_args(cfg, args)
+    launch.prepare_runtime(cfg, args.launcher)
+    Runner.from_cfg(cfg).test()
+
+
+if __name__ == '__main__':
+    launch.run(main)

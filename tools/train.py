@@ -1,0 +1,120 @@
+"""Train a model from a config."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+from mmengine.config import Config, DictAction
+from mmengine.runner import Runner
+
+from osar_plugin.utils import launch
+from osar_plugin.utils.config import load_config, set_data_root
+from osar_plugin.utils.errors import CheckpointError, ConfigError
+
+
+def parse_args() -> argparse.Namespace:
+    """Command line arguments."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('config', help='config file')
+    parser.add_argument(
+        '--work-dir',
+        help='where logs and checkpoints go; default: '
+        'work_dirs/<name of the config>')
+    parser.add_argument(
+        '--data-root', help="data folder, in place of the config's")
+    parser.add_argument(
+        '--resume',
+        nargs='?',
+        const='auto',
+        help='go on from a checkpoint; without a path, from the latest in '
+        'the work dir')
+    parser.add_argument(
+        '--amp',
+        action='store_true',
+        help='mixed precision: float16 on a GPU, bfloat16 on a CPU')
+    parser.add_argument(
+        '--auto-scale-lr',
+        action='store_true',
+        help='scale the learning rate with the batch size over all '
+        'processes')
+    parser.add_argument(
+        '--no-validate',
+        action='store_true',
+        help='do not evaluate during training')
+    parser.add_argument('--seed', type=int, help='seed of all generators')
+    parser.add_argument(
+        '--deterministic',
+        action='store_true',
+        help='repeatable operations only; slower on a GPU')
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        action=DictAction,
+        metavar='KEY=VALUE',
+        help='override parts of the config, e.g. '
+        'train_dataloader.batch_size=64')
+    parser.add_argument(
+        '--launcher',
+        choices=launch.LAUNCHERS,
+        default='none',
+        help='what started the processes')
+    # torchrun and older launchers spell it differently.
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0)
+    args = parser.parse_args()
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    return args
+
+
+def merge_args(cfg: Config, args: argparse.Namespace) -> None:
+    """Put the command line into the config."""
+    cfg.work_dir = args.work_dir or cfg.get('work_dir') or str(
+        Path('work_dirs', Path(args.config).stem))
+    if args.data_root:
+        set_data_root(cfg, args.data_root)
+    if args.amp:
+        launch.apply_amp(cfg)
+    if args.no_validate:
+        cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
+    if args.auto_scale_lr:
+        if 'base_batch_size' not in cfg.get('auto_scale_lr', {}):
+            raise ConfigError(
+                f'--auto-scale-lr: {args.config} does not say which batch '
+                'size its learning rate is for. Add '
+                'auto_scale_lr = dict(base_batch_size=...).')
+        cfg.auto_scale_lr.enable = True
+    if args.seed is not None or args.deterministic:
+        randomness = cfg.setdefault('randomness', {})
+        if args.seed is not None:
+            randomness['seed'] = args.seed
+        randomness['deterministic'] = args.deterministic
+    if args.resume is not None:
+        cfg.resume = True
+        cfg.load_from = None if args.resume == 'auto' else args.resume
+
+
+def main() -> None:
+    """Train."""
+    args = parse_args()
+    cfg = load_config(args.config, args.cfg_options)
+    missing = [
+        key for key in ('model', 'train_dataloader', 'train_cfg',
+                        'optim_wrapper') if cfg.get(key) is None
+    ]
+    if missing:
+        raise ConfigError(
+            f'{args.config} cannot be trained: it has no '
+            f'{", ".join(missing)}.')
+    merge_args(cfg, args)
+    if cfg.get('load_from') and not Path(cfg.load_from).is_file():
+        raise CheckpointError(
+            f'No checkpoint {cfg.load_from!r}. Give the path of a '
+            'checkpoint file; --resume alone takes the latest in '
+            f'{cfg.work_dir}.')
+    launch.prepare_runtime(cfg, args.launcher)
+    Runner.from_cfg(cfg).train()
+
+
+if __name__ == '__main__':
+    launch.run(main)
