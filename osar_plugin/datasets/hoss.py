@@ -362,7 +362,8 @@ class HOSS(ShipDataset):
             {_name(row) for row in subset[0] if row['pid'] in pids},
             {_name(row) for row in subset[1]})
         differences = []
-        for side, have, want in zip(('query', 'gallery'), folder, members):
+        for side, have, want in zip(
+                ('query', 'gallery'), folder, members, strict=True):
             for names, where in (
                     (have - want, 'only in the folder'),
                     (want - have, 'only by filtering')):

@@ -60,6 +60,7 @@ class ShipDataset(BaseDataset):
     """
 
     def prepare_data(self, idx: int) -> Any:
+        """Run the pipeline on row ``idx``; it must give a sample."""
         data = super().prepare_data(idx)
         if data is None:
             info = self.get_data_info(idx)

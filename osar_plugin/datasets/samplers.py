@@ -163,8 +163,7 @@ class IdentityBatchSampler(Sampler):
 
 @DATA_SAMPLERS.register_module()
 class RandomIdentitySampler(IdentityBatchSampler):
-    """The sampler of the published recipes: P x K without regard to
-    modality.
+    """P x K without regard to modality, as in the published recipes.
 
     The images of an identity are shuffled and cut into groups of K; the
     remainder is left out, and an identity with fewer than K images draws K
@@ -179,6 +178,7 @@ class RandomIdentitySampler(IdentityBatchSampler):
     def split(
             self, rows: tuple[list[int], ...], chance: random.Random,
             numbers: np.random.RandomState) -> list[list[int]]:
+        """Shuffle and cut; see the class."""
         images = list(rows[0])
         size = self.num_instances
         if len(images) < size:
@@ -191,13 +191,12 @@ class RandomIdentitySampler(IdentityBatchSampler):
 
 @DATA_SAMPLERS.register_module()
 class ModalityBalancedSampler(IdentityBatchSampler):
-    """The sampler that the SDF-Net paper describes: K/2 optical and K/2 SAR
-    images of each identity.
+    """K/2 optical and K/2 SAR images of each of P identities.
 
-    The modality with more images decides how many groups an identity has
-    (its remainder is left out, as in :class:`RandomIdentitySampler`); of the
-    other one, images are used again, each as often as any other to within
-    one.
+    This is what the SDF-Net paper describes. The modality with more images
+    decides how many groups an identity has (its remainder is left out, as
+    in :class:`RandomIdentitySampler`); of the other one, images are used
+    again, each as often as any other to within one.
 
     Args:
         dataset: See :class:`IdentityBatchSampler`.
@@ -232,9 +231,10 @@ class ModalityBalancedSampler(IdentityBatchSampler):
     def group(
             self, labels: np.ndarray, modality: np.ndarray
     ) -> dict[int, tuple[list[int], ...]]:
+        """Rows of each identity: optical, SAR."""
         images: dict[int, tuple[list[int], ...]] = {}
         for row, (label, kind) in enumerate(
-                zip(labels.tolist(), modality.tolist())):
+                zip(labels.tolist(), modality.tolist(), strict=True)):
             images.setdefault(label, ([], []))[kind].append(row)
         if self.single_modality == 'drop':
             images = {
@@ -244,6 +244,7 @@ class ModalityBalancedSampler(IdentityBatchSampler):
     def split(
             self, rows: tuple[list[int], ...], chance: random.Random,
             numbers: np.random.RandomState) -> list[list[int]]:
+        """Shuffle and cut each modality; see the class."""
         present = [kind for kind in rows if kind]
         share = self.num_instances // len(present)
         count = max(1, max(len(kind) // share for kind in present))

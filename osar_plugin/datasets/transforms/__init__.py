@@ -25,10 +25,12 @@ from .augmentation import (
 )
 from .loading import LoadOpticalOrSAR, ShipSize, ship_size
 from .packing import PackReIDInputs
+from .pairs import PackPairInputs, PairPipeline
 from .sar import SARToUint8, scale_by_max, scale_by_percentiles
 
 __all__ = [
-    'ColorJitter', 'LoadOpticalOrSAR', 'PackReIDInputs', 'PadRandomCrop',
-    'PillowResize', 'RandomErasing', 'SARToUint8', 'ShipSize',
-    'scale_by_max', 'scale_by_percentiles', 'ship_size',
+    'ColorJitter', 'LoadOpticalOrSAR', 'PackPairInputs', 'PackReIDInputs',
+    'PadRandomCrop', 'PairPipeline', 'PillowResize', 'RandomErasing',
+    'SARToUint8', 'ShipSize', 'scale_by_max', 'scale_by_percentiles',
+    'ship_size',
 ]

@@ -69,6 +69,7 @@ class PillowResize(BaseTransform):
         self.interpolation = interpolation
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
+        """Resize ``img``."""
         results['img'] = mmcv.imresize(
             _uint8_image(results, self), self.size[::-1],
             interpolation=self.interpolation, backend='pillow')
@@ -112,6 +113,7 @@ class ColorJitter(BaseTransform):
         self.ranges = (brightness, contrast, saturation, hue)
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
+        """Jitter ``img``."""
         image = Image.fromarray(_uint8_image(results, self))
         order, factors = self.draw()
         results['img'] = np.array(jitter(image, order, factors))
@@ -193,10 +195,12 @@ class PadRandomCrop(BaseTransform):
         self.fill = fill
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
+        """Pad and cut ``img``."""
         image = require_key(results, 'img', self)
         room = [
             have + 2 * self.padding - want
-            for have, want in zip(image.shape[:2], self.size)]
+            for have, want in zip(
+                image.shape[:2], self.size, strict=True)]
         if min(room) < 0:
             raise DataFormatError(
                 f'{results.get("img_path", "sample")}: {image.shape[:2]} '
@@ -280,6 +284,7 @@ class RandomErasing(BaseTransform):
         self.attempts = attempts
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
+        """Erase with the set probability."""
         image = require_key(results, 'img', self).astype(np.float32)
         if np.random.uniform() < self.prob:
             box = self.draw(*image.shape[:2])

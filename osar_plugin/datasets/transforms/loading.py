@@ -69,6 +69,7 @@ class LoadOpticalOrSAR(BaseTransform):
         self.nonfinite = nonfinite
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
+        """Read the file."""
         path = require_key(results, 'img_path', self)
         if modality_of(results, self) == SAR:
             image = read_sar(path, nonfinite=self.nonfinite)
@@ -139,6 +140,7 @@ class ShipSize(BaseTransform):
         self.constants = dict(limits=limits, means=means, scales=scales)
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
+        """Set ``size``."""
         height, width = require_key(results, 'ori_shape', self)
         results['size'] = ship_size(
             width, height, self.gsd[modality_of(results, self)],

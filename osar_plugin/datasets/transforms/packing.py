@@ -48,6 +48,7 @@ class PackReIDInputs(BaseTransform):
         self.meta_keys = tuple(meta_keys)
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
+        """Return the packed sample."""
         sample = ReIDDataSample(metainfo={
             key: results[key] for key in self.meta_keys if key in results})
         sample.modality = modality_of(results, self)

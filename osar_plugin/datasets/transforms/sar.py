@@ -66,8 +66,9 @@ class SARToUint8(BaseTransform):
     Required keys: ``img``, ``modality``. Changed key: ``img``, (H, W, 3)
     uint8; one channel is repeated, three are scaled together.
 
-    An image without any value above 0 has no echo to show, and the official
-    code divides by its maximum: it is an error here, with ``strict=False``
+    An image that is 0 everywhere has no echo to show, and in ``'max'`` mode
+    one without any value above 0 cannot be scaled (the official code divides
+    by the maximum). Both are errors here; with ``strict=False`` they become
     a black image.
 
     Args:
@@ -78,7 +79,7 @@ class SARToUint8(BaseTransform):
         as_is: Suffixes of files that hold 8-bit values already, e.g.
             ``('.png',)``; they are not scaled. The official code scales
             ``SAR.tif`` only, and the pre-training set has ``SAR.png`` too.
-        strict: Raise on an image without any value above 0.
+        strict: Raise on an image without echo rather than use a black one.
     """
 
     def __init__(
@@ -102,6 +103,7 @@ class SARToUint8(BaseTransform):
         self.strict = strict
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
+        """Replace ``img`` by its 8-bit version."""
         if modality_of(results, self) != SAR:
             return results
         image = require_key(results, 'img', self)
