@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
-import importlib.metadata
+import importlib.util
+import sys
+from pathlib import Path
 from types import ModuleType
 
 from .utils.errors import MissingDependencyError
@@ -40,22 +42,25 @@ def prepare_torchvision() -> None:
     Its Python part asks for the schemas of two operators that its compiled
     part would have brought; where torch has no CUDA that part cannot load
     and the import dies with "operator torchvision::nms does not exist".
-    Declaring the schemas is enough for the transforms. Done only for a CPU
-    build of torch with a torchvision that is not one.
+    Declaring the schemas is enough for the transforms; the operators
+    themselves stay missing. Done only where torch has no CUDA and the
+    compiled part is found not to load.
     """
     import torch
 
     if _TORCHVISION_STUBS or torch.version.cuda is not None:
         return
-    try:
-        version = importlib.metadata.version('torchvision')
-    except importlib.metadata.PackageNotFoundError:
+    spec = importlib.util.find_spec('torchvision')
+    if spec is None or spec.origin is None or 'torchvision' in sys.modules:
         return
-    if version.endswith('+cpu') or hasattr(torch.ops.torchvision, 'nms'):
+    for library in Path(spec.origin).parent.glob('_C*.*'):
+        try:
+            torch.ops.load_library(str(library))
+        except OSError:
+            continue
         return
-    library = torch.library.Library('torchvision', 'DEF')
+    stub = torch.library.Library('torchvision', 'DEF')
     for name in ('nms', 'qnms'):
-        library.define(
-            f'{name}(Tensor dets, Tensor scores, float iou_threshold) '
-            '-> Tensor')
-    _TORCHVISION_STUBS.append(library)
+        stub.define(f'{name}(Tensor dets, Tensor scores, '
+                    'float iou_threshold) -> Tensor')
+    _TORCHVISION_STUBS.append(stub)
