@@ -15,6 +15,8 @@ from mmengine.registry import HOOKS as _HOOKS
 from mmengine.registry import INFERENCERS as _INFERENCERS
 from mmengine.registry import METRICS as _METRICS
 from mmengine.registry import MODELS as _MODELS
+from mmengine.registry import \
+    OPTIM_WRAPPER_CONSTRUCTORS as _OPTIM_WRAPPER_CONSTRUCTORS
 from mmengine.registry import OPTIM_WRAPPERS as _OPTIM_WRAPPERS
 from mmengine.registry import PARAM_SCHEDULERS as _PARAM_SCHEDULERS
 from mmengine.registry import TRANSFORMS as _TRANSFORMS
@@ -38,6 +40,8 @@ TRANSFORMS = _child('transform', _TRANSFORMS, 'datasets.transforms')
 DATA_SAMPLERS = _child('data sampler', _DATA_SAMPLERS, 'datasets')
 HOOKS = _child('hook', _HOOKS, 'engine')
 OPTIM_WRAPPERS = _child('optimizer wrapper', _OPTIM_WRAPPERS, 'engine')
+OPTIM_WRAPPER_CONSTRUCTORS = _child(
+    'optimizer wrapper constructor', _OPTIM_WRAPPER_CONSTRUCTORS, 'engine')
 PARAM_SCHEDULERS = _child('parameter scheduler', _PARAM_SCHEDULERS, 'engine')
 FUNCTIONS = _child('function', _FUNCTIONS, 'engine')
 METRICS = _child('metric', _METRICS, 'evaluation')

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from .constructors import MergedGroupsConstructor
 from .optim import CPUAmpOptimWrapper
+from .schedules import WarmupCosineLR
 
-__all__ = ['CPUAmpOptimWrapper']
+__all__ = ['CPUAmpOptimWrapper', 'MergedGroupsConstructor', 'WarmupCosineLR']

@@ -20,6 +20,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -260,4 +261,18 @@ class SafeWeights:
         super().init_weights()  # type: ignore[misc]
         self.init_cfg = init_cfg
         if pretrained:
-            load_checkpoint(self, init_cfg['checkpoint'])  # type: ignore[arg-type]
+            self._load_pretrained(init_cfg)
+
+    def _load_pretrained(self, init_cfg: Mapping[str, Any]) -> None:
+        path = init_cfg['checkpoint']
+        if init_cfg.get('optional') and not Path(path).expanduser().is_file():
+            print_log(
+                f'NO PRE-TRAINED WEIGHTS: there is no {path!r}. Training '
+                'starts from random weights and will not reach the published '
+                'figures. Put the file there, or name it with --cfg-options '
+                'model.init_cfg.checkpoint=FILE; configs/README.md says '
+                'where it is published.',
+                logger='current',
+                level=logging.WARNING)
+            return
+        load_checkpoint(self, path)  # type: ignore[arg-type]
