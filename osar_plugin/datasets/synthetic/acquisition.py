@@ -45,9 +45,9 @@ def _draw_camera(rng: np.random.Generator) -> OpticalCamera:
         water=(float(sea[0]), float(sea[1]), float(sea[2])),
         swell=float(rng.uniform(0.05, 0.35)),
         swell_azimuth=float(rng.uniform(0, 360)),
-        psf=float(rng.uniform(0.45, 0.85)),
-        sharpen=float(rng.uniform(0.4, 1.5)),
-        exposure=float(rng.uniform(0.5, 0.95)),
+        psf=float(rng.uniform(0.6, 1.0)),
+        sharpen=float(rng.uniform(0.8, 2.2)),
+        exposure=float(rng.uniform(0.42, 0.8)),
         balance=(1 + warm, 1.0, 1 - warm),
         noise=float(rng.uniform(1.5, 4.0)))
 
@@ -58,13 +58,13 @@ def _draw_radar(rng: np.random.Generator) -> Radar:
         azimuth=float(rng.uniform(0, 360)),
         incidence=float(rng.triangular(20, 42, 50)),
         resolution=(blur, blur * float(rng.uniform(0.9, 1.25))),
-        looks=int(rng.integers(1, 5)),
+        looks=int(rng.integers(2, 6)),
         sea=float(10 ** rng.uniform(-2.5, -1.8)),
         swell=float(rng.uniform(0.0, 0.4)),
         noise=float(10 ** rng.uniform(-3.2, -2.6)),
-        taper=float(rng.uniform(0.5, 1.0)),
+        taper=float(rng.uniform(0.7, 1.0)),
         glint=float(np.exp(rng.normal(0, 0.3))),
-        gain=float(np.exp(rng.normal(0.25, 0.25))))
+        gain=float(np.exp(rng.normal(0.45, 0.22))))
 
 
 def for_ship(
@@ -83,8 +83,8 @@ def for_ship(
         tilt_azimuth=seen.camera.tilt_azimuth - heading,
         swell_azimuth=seen.camera.swell_azimuth - heading,
         exposure=seen.camera.exposure * float(rng.uniform(0.92, 1.08)))
-    # One ship in five moves or rolls enough to smear along the track.
-    smear = float(rng.uniform(2, 9)) if rng.random() < 0.2 else 0.0
+    # One ship in eight moves or rolls enough to smear along the track.
+    smear = float(rng.uniform(1.5, 6)) if rng.random() < 0.12 else 0.0
     radar = replace(
         seen.radar,
         azimuth=seen.radar.azimuth - heading,

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from .ship import Block, Hull, Part, ShipPlan, edge_points
+from .ship import Block, Hull, Part, ShipPlan, bright_points
 
 Rng = np.random.Generator
 Layout = Callable[[Hull, Rng, Rng], list[Block]]
@@ -37,6 +37,13 @@ def _houses(
     out.append(Block(
         Part.FUNNEL, side, y - ahead * (0.5 * length + funnel * 0.4),
         funnel, funnel * 1.3, tall * 0.9))
+    for _ in range(int(major.integers(3, 8))):
+        spot = major.uniform(-0.4, 0.4, 2)
+        size = major.uniform(1.2, 4.0, 2)
+        out.append(Block(
+            Part.FITTING, float(spot[0]) * wide, y + float(spot[1]) * length,
+            float(size[0]), float(size[1]), tall * float(
+                major.uniform(0.85, 1.15))))
     for sign in (-1, 1):
         out.append(Block(
             Part.BOAT, sign * beam * 0.42, y - ahead * 0.3 * length,
@@ -76,6 +83,27 @@ def _clutter(
             Part.FITTING, x, y, float(size[0]), float(size[1]),
             float(detail.uniform(0.8, tall)),
             angle=float(detail.choice([0, 0, 0, 30, 60]))))
+    return out
+
+
+def _fittings(hull: Hull, detail: Rng) -> list[Block]:
+    """Vents, lockers and pipe runs along the sides of the deck."""
+    out = []
+    for _ in range(int(hull.length / 7)):
+        y = float(detail.uniform(-0.46, 0.44)) * hull.length
+        half = float(hull.half_width(np.float32(y)))
+        side = float(detail.choice([-1, 1])) * detail.uniform(0.6, 0.95)
+        out.append(Block(
+            Part.FITTING, float(side) * half, y,
+            float(detail.uniform(0.8, 2.2)), float(detail.uniform(0.8, 3)),
+            float(detail.uniform(0.8, 2.2))))
+    for side in (-1.0, 1.0):
+        if detail.random() < 0.6:
+            span = float(detail.uniform(0.2, 0.6)) * hull.length
+            out.append(Block(
+                Part.PIPE, side * float(detail.uniform(0.36, 0.44))
+                * hull.beam, float(detail.uniform(-0.1, 0.1))
+                * hull.length, 0.7, span, 0.7))
     return out
 
 
@@ -459,6 +487,7 @@ def draw_plan(
     blocks = TYPES[kind][0](hull, major, own)
     if kind != 'ferry':
         blocks += _bow(hull, major, own)
+        blocks += _fittings(hull, own)
     blocks.sort(key=lambda b: b.top)
     solid = tuple(blocks)
-    return ShipPlan(kind, hull, solid, edge_points(hull, solid, own))
+    return ShipPlan(kind, hull, solid, bright_points(hull, solid, own))

@@ -152,12 +152,15 @@ class OpticalCamera:
     def _develop(
         self, image: Float, rng: np.random.Generator,
     ) -> NDArray[np.uint8]:
-        """Haze, exposure, sharpening, noise and 8 bits."""
+        """Haze, exposure, stray light, sharpening, noise, 8 bits."""
         from scipy.ndimage import gaussian_filter
         air = np.array([0.55, 0.65, 0.8], np.float32) * 0.35
         image = (1 - self.haze) * image + self.haze * air
         image = image * np.asarray(self.balance, np.float32)
-        image = np.clip(image / self.exposure, 0, 1.2) ** 0.8
+        image = np.clip(image / self.exposure, 0, 1.1) ** 1.05
+        # Stray light inside the instrument takes some of the colour.
+        grey = image.mean(axis=2, keepdims=True)
+        image = grey + 0.82 * (image - grey)
         if self.sharpen > 0:
             soft = gaussian_filter(image, (1.0, 1.0, 0))
             image = image + self.sharpen * (image - soft)

@@ -70,7 +70,7 @@ class Radar:
     noise: float = 0.0015
     defocus: float = 0.0
     taper: float = 0.9
-    wall: float = 0.35
+    wall: float = 0.15
     bounce: float = 0.9
     glint: float = 1.0
     flicker: float = 0.5
@@ -144,6 +144,11 @@ class Radar:
         roof = self.roof(scene)
         power = self._diffuse(scene, roof, wide, rng)
         points = self._points(scene, roof, rng)
+        # Only strong points show sidelobes; the many weak ones join the
+        # clutter, which costs next to nothing.
+        strong = points.rcs > 8.0
+        power += self._spots(points, ~strong, wide)
+        points = points.chosen(strong)
         total = self._focus(power, points, wide, rng)
         return np.ascontiguousarray(total[pad:-pad, pad:-pad])
 
@@ -250,6 +255,16 @@ class Radar:
             <= scene.shape[1] / 2)
         lit = np.where(inside, lit, 1.0)
         return power + lit * self._sea(frame, rng) + self.noise
+
+    def _spots(
+        self, points: Scatterers, weak: NDArray[np.bool_], frame: Frame,
+    ) -> Float:
+        """(rows, cols) mean power of the weak points."""
+        row, col = frame.pixels(
+            points.xyz[weak, 0], points.xyz[weak, 1])
+        power = _splat(
+            row, col, points.rcs[weak], (frame.rows, frame.cols))
+        return power / np.float32(frame.pixel ** 2)
 
     def _sea(self, frame: Frame, rng: np.random.Generator) -> Float:
         """(rows, cols) reflectivity of the sea with its long waves."""

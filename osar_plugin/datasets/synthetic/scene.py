@@ -85,6 +85,12 @@ class Scatterers:
         return Scatterers(
             xyz, self.rcs, facing.astype(np.float32), self.lobe)
 
+    def chosen(self, keep: Mask) -> Scatterers:
+        """The points where ``keep`` (N,) is true."""
+        return Scatterers(
+            self.xyz[keep], self.rcs[keep], self.facing[keep],
+            self.lobe[keep])
+
     @staticmethod
     def concatenate(parts: Sequence[Scatterers]) -> Scatterers:
         """All points of several lists, in order."""

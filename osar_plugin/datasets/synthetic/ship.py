@@ -35,17 +35,17 @@ class Part(IntEnum):
 
 #: Radar reflectivity of the upper sides, power per square metre.
 SIGMA0: dict[Part, float] = {
-    Part.DECK: 0.035, Part.FORECASTLE: 0.06, Part.BRIDGE: 0.12,
-    Part.FUNNEL: 0.2, Part.HATCH: 0.022, Part.CARGO: 0.12,
+    Part.DECK: 0.05, Part.FORECASTLE: 0.06, Part.BRIDGE: 0.12,
+    Part.FUNNEL: 0.2, Part.HATCH: 0.03, Part.CARGO: 0.12,
     Part.CONTAINER: 0.09, Part.CRANE: 0.5, Part.PIPE: 0.3,
     Part.TANK: 0.08, Part.FITTING: 0.4, Part.BOAT: 0.3}
 
 #: Median radar cross section (square metres) of an edge point of a part.
 EDGE_RCS: dict[Part, float] = {
-    Part.DECK: 1.0, Part.FORECASTLE: 2.0, Part.BRIDGE: 7.0,
-    Part.FUNNEL: 6.0, Part.HATCH: 3.5, Part.CARGO: 1.0,
-    Part.CONTAINER: 4.0, Part.CRANE: 10.0, Part.PIPE: 2.5,
-    Part.TANK: 2.0, Part.FITTING: 3.0, Part.BOAT: 3.0}
+    Part.DECK: 0.8, Part.FORECASTLE: 2.0, Part.BRIDGE: 5.0,
+    Part.FUNNEL: 5.0, Part.HATCH: 2.5, Part.CARGO: 0.8,
+    Part.CONTAINER: 2.5, Part.CRANE: 8.0, Part.PIPE: 1.5,
+    Part.TANK: 2.0, Part.FITTING: 2.0, Part.BOAT: 2.0}
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,6 @@ class Block:
         angle: Turn against the ship's axis, degrees.
         dome: Round (an ellipse seen from above, a dome from the side).
         swings: A crane's jib: stands a little differently on every visit.
-        bottom: Height at which it begins to return an echo from its sides.
     """
 
     part: Part
@@ -111,7 +110,6 @@ class Block:
     angle: float = 0.0
     dome: bool = False
     swings: bool = False
-    bottom: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -196,8 +194,8 @@ class Ship:
         hull = self.plan.hull
         rng = np.random.default_rng(self.paint.wear)
         shape = (int(hull.length) + 4, int(hull.beam) + 4)
-        map_ = 0.6 * _blur_noise(shape, (6, 2), rng)
-        map_ += 0.5 * _blur_noise(shape, (1, 1), rng)
+        map_ = 0.8 * _blur_noise(shape, (7, 1.5), rng)
+        map_ += 0.9 * _blur_noise(shape, (0.6, 0.6), rng)
         win = scene.window(pose, hull.beam / 2 + 1, hull.length / 2 + 1)
         rows = np.clip(
             np.rint(win.y + hull.length / 2), 0, shape[0] - 1).astype(int)
@@ -254,10 +252,14 @@ def _blur_noise(
     return noise / max(float(noise.std()), 1e-6)
 
 
-def edge_points(
+#: One bright point: x, y, z (m), cross section (m2), facing, lobe (deg).
+Point = tuple[float, float, float, float, float, float]
+
+
+def bright_points(
     hull: Hull, blocks: tuple[Block, ...], rng: np.random.Generator,
 ) -> Scatterers:
-    """Bright points along the hull and along the edges of the blocks.
+    """Bright points along the hull, on the deck and on the blocks.
 
     They are fixed to the ship, so they come back in every image in which
     they face the radar: brackets, rails and corners that are too small for
@@ -271,16 +273,14 @@ def edge_points(
     Returns:
         Points in ship coordinates, z above the water line.
     """
-    rows: list[tuple[float, float, float, float, float, float]] = []
-    step = float(rng.uniform(5, 9))
-    for y in np.arange(-hull.length / 2 + 2, hull.length / 2 - 2, step):
-        half = float(hull.half_width(np.float32(y)))
-        for side in (-1, 1):
-            rows.append((
-                side * half, float(y), hull.freeboard + 1,
-                EDGE_RCS[Part.DECK] * _spread(rng, 1.0), 90.0 * side, 70))
+    rows = _deck_points(hull, rng)
     for block in blocks:
         rows.extend(_block_points(hull, block, rng))
+    # A few true corner reflectors outshine everything: their sidelobes
+    # cross the chip.
+    for i in rng.choice(len(rows), min(len(rows), 14), replace=False):
+        x, y, z, _, facing, _ = rows[i]
+        rows.append((x, y, z, 150 * _spread(rng, 1.0), facing, 35))
     table = np.asarray(rows, np.float32).reshape(-1, 6)
     return Scatterers(
         table[:, :3].copy(), table[:, 3].copy(), table[:, 4] % 360,
@@ -292,28 +292,49 @@ def _spread(rng: np.random.Generator, sigma: float) -> float:
     return float(np.exp(sigma * rng.standard_normal()))
 
 
+def _deck_points(hull: Hull, rng: np.random.Generator) -> list[Point]:
+    """Rails and frames along both sides, and fittings all over the deck."""
+    out: list[Point] = []
+    base = EDGE_RCS[Part.DECK]
+    step = float(rng.uniform(4, 9))
+    for y in np.arange(-hull.length / 2 + 2, hull.length / 2 - 2, step):
+        half = float(hull.half_width(np.float32(y)))
+        for side in (-1, 1):
+            out.append((
+                side * half, float(y), hull.freeboard + 1,
+                1.5 * base * _spread(rng, 1.2), 90.0 * side, 80))
+    for _ in range(int(hull.length * hull.beam / 70)):
+        y = float(rng.uniform(-0.48, 0.48)) * hull.length
+        half = float(hull.half_width(np.float32(y)))
+        out.append((
+            float(rng.uniform(-0.95, 0.95)) * half, y, hull.freeboard + 1.5,
+            base * _spread(rng, 1.3), float(rng.uniform(0, 360)), 100))
+    return out
+
+
 def _block_points(
     hull: Hull, block: Block, rng: np.random.Generator,
-) -> list[tuple[float, float, float, float, float, float]]:
+) -> list[Point]:
     """Corners, and points along the four sides, of one block."""
-    out: list[tuple[float, float, float, float, float, float]] = []
     base = EDGE_RCS[block.part]
-    if block.width * block.length < 1.0:
-        return out
-    if block.dome:
-        side = rng.uniform(0, 360)
-        return [(block.x, block.y, hull.freeboard + block.top,
-                 4 * base * _spread(rng, 0.6), side, np.inf)]
     z = hull.freeboard + block.top
+    if block.dome:
+        return [(block.x, block.y, z, 4 * base * _spread(rng, 0.6),
+                 0.0, np.inf)]
+    out: list[Point] = []
     at = Pose(block.x, block.y, block.angle)
     half_w, half_l = block.width / 2, block.length / 2
-    for sx, sy in ((1, 1), (1, -1), (-1, -1), (-1, 1)):
-        if rng.random() < 0.55:
-            x, y = at.to_scene(
-                np.float32(sx * half_w), np.float32(sy * half_l))
-            facing = float(np.rad2deg(np.arctan2(sx, sy)) + block.angle)
-            rows = 1.5 * base * _spread(rng, 1.0)
-            out.append((float(x), float(y), z, rows, facing, 55))
+    places = [(half_w, half_l, 45.0), (half_w, -half_l, 135.0),
+              (-half_w, -half_l, 225.0), (-half_w, half_l, 315.0)]
+    for x in np.arange(-half_w + 2, half_w - 1, 4.5):
+        places += [(float(x), half_l, 0.0), (float(x), -half_l, 180.0)]
+    for y in np.arange(-half_l + 2, half_l - 1, 4.5):
+        places += [(half_w, float(y), 90.0), (-half_w, float(y), 270.0)]
+    for right, up, facing in places:
+        if rng.random() < 0.6:
+            x, y = at.to_scene(np.float32(right), np.float32(up))
+            out.append((float(x), float(y), z, base * _spread(rng, 1.2),
+                        facing + block.angle, 50))
     return out
 
 
