@@ -23,9 +23,8 @@ from .utils.errors import (
     OSARError,
 )
 
-# Little and big endian, classic and BigTIFF.
-_TIFF_MAGIC = (
-    b'II\x2a\x00', b'MM\x00\x2a', b'II\x2b\x00', b'MM\x00\x2b')
+# Classic TIFF in both byte orders, and BigTIFF in the one that Pillow reads.
+_TIFF_MAGIC = (b'II\x2a\x00', b'MM\x00\x2a', b'II\x2b\x00')
 
 # What Pillow's plug-ins let through for damaged files.
 _DECODE_ERRORS = (
@@ -244,7 +243,7 @@ def _layout(data: bytes) -> _Layout | None:
         return None
     if data[:4] not in _TIFF_MAGIC:
         return None
-    header = data[:16 if data[2:4] in (b'\x2b\x00', b'\x00\x2b') else 8]
+    header = data[:16 if data[2] == 0x2b else 8]
     tags = TiffImagePlugin.ImageFileDirectory_v2(header)
     file = BytesIO(data)
     file.seek(tags.next)
