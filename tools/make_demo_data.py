@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 try:
@@ -20,7 +21,14 @@ except ModuleNotFoundError:
     # Run from a checkout that is not installed.
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
     from osar_plugin.datasets.synthetic import WorldError
-from osar_plugin.datasets.synthetic.hoss import HossSettings, write_hoss
+from osar_plugin.datasets.synthetic import (
+    HossSettings,
+    PairSettings,
+    write_hoss,
+    write_pairs,
+)
+
+SETS = ('hoss', 'optisar_pair')
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -28,27 +36,23 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter)
-    hoss = HossSettings()
+    hoss, pair = HossSettings(), PairSettings()
     parser.add_argument('out', type=Path, help='folder of the demo world')
     parser.add_argument('--seed', type=int, default=0)
     parser.add_argument(
-        '--sets', nargs='+', default=['hoss'], choices=['hoss'],
+        '--sets', nargs='+', default=list(SETS), choices=SETS,
         help='which sets to write (default: all)')
-    parser.add_argument(
-        '--train-ids', type=int, default=hoss.train_ids,
-        help='HOSS: ships to train on (default: %(default)s)')
-    parser.add_argument(
-        '--test-ids', type=int, default=hoss.test_ids,
-        help='HOSS: ships with queries (default: %(default)s)')
-    parser.add_argument(
-        '--distractor-ids', type=int, default=hoss.distractor_ids,
-        help='HOSS: ships in the gallery only (default: %(default)s)')
-    parser.add_argument(
-        '--sequences', type=int, default=hoss.sequences,
-        help='HOSS: acquisitions (default: %(default)s)')
-    parser.add_argument(
-        '--workers', type=int, default=min(4, os.cpu_count() or 1),
-        help='processes (default: %(default)s)')
+    for name, value, text in (
+            ('--train-ids', hoss.train_ids, 'HOSS: ships to train on'),
+            ('--test-ids', hoss.test_ids, 'HOSS: ships with queries'),
+            ('--distractor-ids', hoss.distractor_ids,
+             'HOSS: ships in the gallery only'),
+            ('--sequences', hoss.sequences, 'HOSS: acquisitions'),
+            ('--pairs', pair.pairs, 'OptiSar_Pair: pairs'),
+            ('--workers', min(4, os.cpu_count() or 1), 'processes')):
+        parser.add_argument(
+            name, type=int, default=value, metavar='N',
+            help=f'{text} (default: %(default)s)')
     parser.add_argument(
         '--force', action='store_true', help='replace sets that are there')
     return parser.parse_args(argv)
@@ -58,14 +62,22 @@ def write_sets(args: argparse.Namespace) -> None:
     """Write the sets one after the other and report each."""
     if args.workers < 1:
         raise WorldError(f'--workers must be at least 1, got {args.workers}')
+    # All settings are checked before the first set is rendered.
     hoss = HossSettings(
         seed=args.seed, train_ids=args.train_ids, test_ids=args.test_ids,
         distractor_ids=args.distractor_ids, sequences=args.sequences)
-    begin = time.perf_counter()
-    fresh = write_hoss(args.out, hoss, args.workers, args.force)
-    took = time.perf_counter() - begin
-    state = f'rendered in {took:.0f} s' if fresh else 'was there already'
-    sys.stdout.write(f'{args.out / "HOSS"}: {state}\n')
+    pair = PairSettings(seed=args.seed, pairs=args.pairs)
+    writers = {
+        'hoss': ('HOSS', partial(write_hoss, settings=hoss)),
+        'optisar_pair': ('OptiSar_Pair', partial(
+            write_pairs, settings=pair))}
+    for key in dict.fromkeys(args.sets):
+        name, write = writers[key]
+        begin = time.perf_counter()
+        fresh = write(args.out, workers=args.workers, force=args.force)
+        took = time.perf_counter() - begin
+        state = f'rendered in {took:.0f} s' if fresh else 'there already'
+        sys.stdout.write(f'{args.out / name}: {state}\n')
 
 
 def _stop(number: int, frame: object) -> None:

@@ -25,11 +25,12 @@ from __future__ import annotations
 from .build import WorldError
 from .hoss import HossSettings, write_hoss
 from .optical import OpticalCamera
+from .optisar_pair import PairSettings, write_pairs
 from .radar import Radar
 from .scene import Frame, Pose, Scatterers, Scene, SceneObject
 from .ship import Paint, Ship, ShipPlan, draw_paint
 
 __all__ = [
-    'Frame', 'HossSettings', 'OpticalCamera', 'Paint', 'Pose', 'Radar',
-    'Scatterers', 'Scene', 'SceneObject', 'Ship', 'ShipPlan', 'WorldError',
-    'draw_paint', 'write_hoss']
+    'Frame', 'HossSettings', 'OpticalCamera', 'Paint', 'PairSettings',
+    'Pose', 'Radar', 'Scatterers', 'Scene', 'SceneObject', 'Ship',
+    'ShipPlan', 'WorldError', 'draw_paint', 'write_hoss', 'write_pairs']

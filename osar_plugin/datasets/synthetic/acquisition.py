@@ -12,7 +12,7 @@ import numpy as np
 
 from .optical import OpticalCamera
 from .radar import Radar
-from .scene import Float, Frame, Scene
+from .scene import Float, Frame, Pose, Scene
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ def fit_frame(
     Returns:
         The frame; never smaller than 8 x 8 pixels.
     """
-    right, up = Frame(1, 1, 1, 0, 0, rotation).pose.to_object(x, y)
+    right, up = Pose(heading=rotation).to_object(x, y)
     # Trim the last half per cent, as a person does who draws a box by eye.
     low_r, high_r = np.percentile(right, [0.5, 99.5])
     low_u, high_u = np.percentile(up, [0.5, 99.5])
@@ -120,12 +120,12 @@ def fit_frame(
     low_r, high_r = low_r - left, high_r + rightward
     low_u, high_u = low_u - bottom, high_u + top
     step = pixel * scale
-    mid = Frame(1, 1, 1, 0, 0, rotation).pose.to_scene(
-        np.float32((low_r + high_r) / 2), np.float32((low_u + high_u) / 2))
+    mid = Pose(heading=rotation).place(
+        float(low_r + high_r) / 2, float(low_u + high_u) / 2)
     return Frame(
         max(8, round(float(high_u - low_u) / step)),
         max(8, round(float(high_r - low_r) / step)),
-        step, float(mid[0]), float(mid[1]), rotation)
+        step, mid.x, mid.y, rotation)
 
 
 def solid_cells(scene: Scene) -> tuple[Float, Float, Float]:

@@ -190,9 +190,10 @@ def write_set(
     target = out / name
     wanted = {'version': WORLD_VERSION, **settings}
     known = read_stamp(out)
-    if not force and known.get(name, {}).get('settings') == wanted:
-        if known[name].get('files') == count_files(target):
-            return False
+    entry = known.get(name, {})
+    if (not force and entry.get('settings') == wanted
+            and entry.get('files') == count_files(target)):
+        return False
     with whole_folder(target, force) as part:
         render(part)
         files = count_files(part)

@@ -16,7 +16,12 @@ from pathlib import Path
 import numpy as np
 
 from .acquisition import (
-    Acquisition, draw_acquisition, fit_frame, for_ship, solid_cells)
+    Acquisition,
+    draw_acquisition,
+    fit_frame,
+    for_ship,
+    solid_cells,
+)
 from .build import WorldError, encode, run_jobs, stream, write_set
 from .layouts import draw_plan
 from .scene import Pose, Scene

@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from .scene import Pose
 from .ship import Block, Hull, Part, ShipPlan, bright_points
 
 Rng = np.random.Generator
@@ -56,7 +57,7 @@ def _bow(hull: Hull, major: Rng, detail: Rng) -> list[Block]:
     share = float(major.uniform(0.05, 0.09))
     front = hull.length * (0.5 - share)
     mid = front + hull.length * share * 0.35
-    half = float(hull.half_width(np.float32(mid)))
+    half = hull.half_at(mid)
     out = [Block(Part.FORECASTLE, 0, mid, 1.5 * half,
                  hull.length * share * 0.7, 2.5)]
     for sign in (-1, 1):
@@ -76,7 +77,7 @@ def _clutter(
     out = []
     for _ in range(count):
         y = float(detail.uniform(low, high))
-        half = float(hull.half_width(np.float32(y)))
+        half = hull.half_at(y)
         x = float(detail.uniform(-reach, reach)) * half
         size = detail.uniform(1.2, 4.0, 2)
         out.append(Block(
@@ -91,7 +92,7 @@ def _fittings(hull: Hull, detail: Rng) -> list[Block]:
     out = []
     for _ in range(int(hull.length / 7)):
         y = float(detail.uniform(-0.46, 0.44)) * hull.length
-        half = float(hull.half_width(np.float32(y)))
+        half = hull.half_at(y)
         side = float(detail.choice([-1, 1])) * detail.uniform(0.6, 0.95)
         out.append(Block(
             Part.FITTING, float(side) * half, y,
@@ -111,12 +112,10 @@ def _crane(
     x: float, y: float, reach: float, tall: float, angle: float,
 ) -> list[Block]:
     """A deck crane: pedestal, house and jib."""
-    turn = np.deg2rad(angle)
-    mid = 0.5 * reach
+    jib = Pose(x, y, angle).place(0, reach / 2)
     return [
         Block(Part.CRANE, x, y, 3.2, 3.2, tall),
-        Block(Part.CRANE, float(x + mid * np.sin(turn)),
-              float(y + mid * np.cos(turn)), 1.6, reach, tall * 0.85,
+        Block(Part.CRANE, jib.x, jib.y, 1.6, reach, tall * 0.85,
               angle=angle, swings=True)]
 
 
@@ -160,7 +159,7 @@ def _bay(
     hull: Hull, y: float, rows: int, tiers: int, detail: Rng,
 ) -> list[Block]:
     """One bay of container stacks; an empty one shows its hatch cover."""
-    half = float(hull.half_width(np.float32(abs(y) + 6.2))) * 0.93
+    half = hull.half_at(abs(y) + 6.2) * 0.93
     if half < 5:
         return []
     out = [Block(Part.HATCH, 0, y, 2 * half, 12.2, 1.2)]
@@ -250,7 +249,7 @@ def _tanker(hull: Hull, major: Rng, detail: Rng) -> list[Block]:
     ribs = int(major.integers(0, 13))
     for i in range(ribs):
         y = low + (i + 0.5) * (high - low) / ribs
-        half = float(hull.half_width(np.float32(y)))
+        half = hull.half_at(y)
         out.append(Block(Part.DECK, 0, y, 1.85 * half, 0.9, 0.9))
     mid = float(major.uniform(-0.10, 0.14)) * hull.length
     for i in range(int(major.integers(2, 6))):

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .scene import Float, Frame, Scatterers, Scene, ceiling, unit
+from .scene import Float, Frame, Pose, Scatterers, Scene, ceiling, unit
 
 Complex = NDArray[np.complex64]
 
@@ -316,7 +316,7 @@ class Radar:
                 field = field + comb.spectrum(rng)
             image = ifft2(field * band)
             total += image.real ** 2 + image.imag ** 2
-        return total / self.looks
+        return total / np.float32(self.looks)
 
     def _band(self, frame: Frame) -> Complex:
         """(rows, cols) transfer function, normalised to keep clutter.
@@ -326,11 +326,13 @@ class Radar:
         """
         right = np.fft.fftfreq(frame.cols, frame.pixel)[None]
         up = -np.fft.fftfreq(frame.rows, frame.pixel)[:, None]
-        fx, fy = Frame(1, 1, 1, 0, 0, frame.rotation).pose.to_scene(
+        fx, fy = Pose(heading=frame.rotation).to_scene(
             right.astype(np.float32), up.astype(np.float32))
         to_x, to_y = unit(self.azimuth)
-        u = 2 * self.resolution[0] * (fx * to_x + fy * to_y)
-        v = 2 * self.resolution[1] * (fx * to_y - fy * to_x)
+        along = 2 * self.resolution[0] * (fx * to_x + fy * to_y)
+        across = 2 * self.resolution[1] * (fx * to_y - fy * to_x)
+        u = np.asarray(along, np.float32)
+        v = np.asarray(across, np.float32)
         inside = (np.abs(u) <= 1) & (np.abs(v) <= 1)
         weight = inside * self._window(u) * self._window(v)
         weight /= np.sqrt(np.mean(weight ** 2))
@@ -339,7 +341,8 @@ class Radar:
 
     def _window(self, u: Float) -> Float:
         mid, half = (1 + self.taper) / 2, (1 - self.taper) / 2
-        return mid + half * np.cos(np.pi * np.clip(u, -1, 1))
+        wave = np.cos(np.pi * np.clip(u, -1, 1))
+        return np.asarray(mid + half * wave, np.float32)
 
 
 class _PointComb:

@@ -49,6 +49,18 @@ class Pose(NamedTuple):
         sin, cos = unit(self.heading)
         return self.x + x * cos + y * sin, self.y - x * sin + y * cos
 
+    def place(self, x: float, y: float, turn: float = 0.0) -> Pose:
+        """The pose of a part at (x, y) of the object, turned by ``turn``.
+
+        Args:
+            x: Metres to the right of the object's middle.
+            y: Metres ahead of the object's middle.
+            turn: Degrees clockwise from the object's heading.
+        """
+        sin, cos = unit(self.heading)
+        return Pose(self.x + x * cos + y * sin, self.y - x * sin + y * cos,
+                    self.heading + turn)
+
     def to_object(self, x: Float, y: Float) -> tuple[Float, Float]:
         """Scene coordinates (metres) to object coordinates (metres)."""
         sin, cos = unit(self.heading)

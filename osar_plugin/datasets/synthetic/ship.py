@@ -84,6 +84,10 @@ class Hull:
         half = np.where(np.abs(y) <= end, self.beam / 2 * shape, 0)
         return np.asarray(half, np.float32)
 
+    def half_at(self, y: float) -> float:
+        """:meth:`half_width` at one place."""
+        return float(self.half_width(np.array(y, np.float32)))
+
 
 @dataclass(frozen=True)
 class Block:
@@ -202,19 +206,19 @@ class Ship:
         cols = np.clip(
             np.rint(win.x + hull.beam / 2), 0, shape[1] - 1).astype(int)
         gain = 1 + 0.13 * map_[rows, cols]
-        land = ~scene.water[win.rows, win.cols]
-        gain = np.where(land, np.clip(gain, 0.6, 1.5), 1)
+        aboard = np.abs(win.x) <= hull.half_width(win.y)
+        gain = np.where(aboard, np.clip(gain, 0.6, 1.5), 1)
         scene.albedo[win.rows, win.cols] *= gain[..., None]
 
     def _draw_block(
         self, scene: Scene, pose: Pose, block: Block, colour: Colour,
     ) -> None:
         freeboard = self.plan.hull.freeboard
-        x, y = pose.to_scene(np.float32(block.x), np.float32(block.y))
-        turn = block.angle + (self.swing if block.swings else 0.0)
-        at = Pose(float(x), float(y), pose.heading + turn)
+        at = pose.place(block.x, block.y, block.angle)
         if block.swings:
-            at = self._swung(pose, block, turn)
+            # A jib turns about its heel, not about its middle.
+            heel = at.place(0, -block.length / 2, self.swing)
+            at = heel.place(0, block.length / 2)
         win = scene.window(at, block.width / 2, block.length / 2)
         across = np.abs(win.x) / (block.width / 2)
         along = np.abs(win.y) / (block.length / 2)
@@ -228,18 +232,6 @@ class Ship:
             inside = (across <= 1) & (along <= 1)
         scene.put(win, inside, top, colour, SIGMA0[block.part])
 
-    def _swung(self, pose: Pose, block: Block, turn: float) -> Pose:
-        """A jib turns about its heel, not about its middle."""
-        old = np.deg2rad(block.angle)
-        new = np.deg2rad(turn)
-        reach = block.length / 2
-        heel_x = block.x - reach * np.sin(old)
-        heel_y = block.y - reach * np.cos(old)
-        x, y = pose.to_scene(
-            np.float32(heel_x + reach * np.sin(new)),
-            np.float32(heel_y + reach * np.cos(new)))
-        return Pose(float(x), float(y), pose.heading + turn)
-
 
 def _blur_noise(
     shape: tuple[int, int], sigma: tuple[float, float],
@@ -249,7 +241,7 @@ def _blur_noise(
     from scipy.ndimage import gaussian_filter
     noise = gaussian_filter(
         rng.standard_normal(shape, np.float32), sigma)
-    return noise / max(float(noise.std()), 1e-6)
+    return np.asarray(noise / max(float(noise.std()), 1e-6), np.float32)
 
 
 #: One bright point: x, y, z (m), cross section (m2), facing, lobe (deg).
@@ -292,20 +284,24 @@ def _spread(rng: np.random.Generator, sigma: float) -> float:
     return float(np.exp(sigma * rng.standard_normal()))
 
 
+def _steps(low: float, high: float, step: float) -> list[float]:
+    return [float(v) for v in np.arange(low, high, step)]
+
+
 def _deck_points(hull: Hull, rng: np.random.Generator) -> list[Point]:
     """Rails and frames along both sides, and fittings all over the deck."""
     out: list[Point] = []
     base = EDGE_RCS[Part.DECK]
     step = float(rng.uniform(4, 9))
-    for y in np.arange(-hull.length / 2 + 2, hull.length / 2 - 2, step):
-        half = float(hull.half_width(np.float32(y)))
+    for y in _steps(-hull.length / 2 + 2, hull.length / 2 - 2, step):
+        half = hull.half_at(y)
         for side in (-1, 1):
             out.append((
-                side * half, float(y), hull.freeboard + 1,
+                side * half, y, hull.freeboard + 1,
                 1.5 * base * _spread(rng, 1.2), 90.0 * side, 80))
     for _ in range(int(hull.length * hull.beam / 70)):
         y = float(rng.uniform(-0.48, 0.48)) * hull.length
-        half = float(hull.half_width(np.float32(y)))
+        half = hull.half_at(y)
         out.append((
             float(rng.uniform(-0.95, 0.95)) * half, y, hull.freeboard + 1.5,
             base * _spread(rng, 1.3), float(rng.uniform(0, 360)), 100))
@@ -326,14 +322,14 @@ def _block_points(
     half_w, half_l = block.width / 2, block.length / 2
     places = [(half_w, half_l, 45.0), (half_w, -half_l, 135.0),
               (-half_w, -half_l, 225.0), (-half_w, half_l, 315.0)]
-    for x in np.arange(-half_w + 2, half_w - 1, 4.5):
-        places += [(float(x), half_l, 0.0), (float(x), -half_l, 180.0)]
-    for y in np.arange(-half_l + 2, half_l - 1, 4.5):
-        places += [(half_w, float(y), 90.0), (-half_w, float(y), 270.0)]
+    for x in _steps(-half_w + 2, half_w - 1, 4.5):
+        places += [(x, half_l, 0.0), (x, -half_l, 180.0)]
+    for y in _steps(-half_l + 2, half_l - 1, 4.5):
+        places += [(half_w, y, 90.0), (-half_w, y, 270.0)]
     for right, up, facing in places:
         if rng.random() < 0.6:
-            x, y = at.to_scene(np.float32(right), np.float32(up))
-            out.append((float(x), float(y), z, base * _spread(rng, 1.2),
+            spot = at.place(right, up)
+            out.append((spot.x, spot.y, z, base * _spread(rng, 1.2),
                         facing + block.angle, 50))
     return out
 
