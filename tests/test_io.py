@@ -211,6 +211,7 @@ def _encoded(kind):
     return buffer.getvalue()
 
 
+@pytest.mark.filterwarnings('ignore')
 @pytest.mark.parametrize('read', [read_optical, read_sar])
 @pytest.mark.parametrize('keep', [0.0, 0.02, 0.3, 0.9])
 @pytest.mark.parametrize(

@@ -248,16 +248,25 @@ class ModalityBalancedSampler(IdentityBatchSampler):
         present = [kind for kind in rows if kind]
         share = self.num_instances // len(present)
         count = max(1, max(len(kind) // share for kind in present))
-        parts = [_spread(kind, count * share, numbers) for kind in present]
+        parts = [_spread(kind, count, share, numbers) for kind in present]
         return [
             sum((part[start:start + share] for part in parts), [])
             for start in range(0, count * share, share)]
 
 
 def _spread(
-        images: list[int], count: int,
+        images: list[int], count: int, share: int,
         numbers: np.random.RandomState) -> list[int]:
-    """Draw ``count`` images: whole shuffles one after the other."""
-    rounds = -(-count // len(images))
-    shuffles = [numbers.permutation(images) for _ in range(rounds)]
-    return np.concatenate(shuffles)[:count].tolist()
+    """Draw ``count`` groups of ``share`` images, one after the other.
+
+    They are whole shuffles in a row, so that all images are used equally
+    often to within one. Where a shuffle ends inside a group, the next one
+    puts the images of that group last: none is in a group twice if there
+    are ``share`` of them.
+    """
+    drawn: list[int] = []
+    while len(drawn) < count * share:
+        begun = drawn[len(drawn) // share * share:]
+        shuffle = numbers.permutation(images).tolist()
+        drawn += sorted(shuffle, key=begun.__contains__)
+    return drawn[:count * share]

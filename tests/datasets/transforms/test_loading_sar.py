@@ -34,8 +34,8 @@ def test_official_eight_bit_values():
         scale_by_percentiles(image), GOLDEN['sar_u8_mos'])
 
 
-@pytest.mark.parametrize(
-    ('mode', 'key'), [('max', 'sar_u8_transoss'), ('percentile', 'sar_u8_mos')])
+@pytest.mark.parametrize(('mode', 'key'), [
+    ('max', 'sar_u8_transoss'), ('percentile', 'sar_u8_mos')])
 def test_sar_becomes_three_equal_channels(mode, key):
     got = SARToUint8(mode=mode)(sar(GOLDEN['sar_image']))['img']
     assert got.dtype == np.uint8 and got.shape == (61, 23, 3)
