@@ -36,8 +36,8 @@ from ..utils.errors import ConfigError, DataFormatError
 DEFAULT_MEMORY = 256 * 2**20
 """Bytes that the distance block of one chunk may take."""
 
-_TILE = {'cpu': 2**19, 'cuda': 2**26}
-"""Comparisons per step: what stays in a core's cache; a GPU wants work."""
+_CPU_TILE, _GPU_TILE = 2**21, 2**26
+"""Comparisons per step: few enough for the cache, enough to be worth it."""
 
 _MANY = 64
 """Above this many relevant entries, searching bins beats comparing."""
@@ -428,15 +428,15 @@ class _Accumulator:
         hits = kept.cumsum(1)
         num = hits[:, -1]
         precision = (hits.double() / rank).masked_fill(~kept, 0)
-        top = precision.masked_fill(rank > self.topk, 0).sum(1)
+        top = precision.masked_fill(rank > self.topk, 0)
         last = rank.masked_fill(~kept, 0).amax(1)
         far = torch.iinfo(torch.int64).max
         first = rank.masked_fill(~kept, far).amin(1)
         valid = self.task.query[chunk.rows] & (num > 0)
         rows = chunk.rows[valid]
-        self.ap[rows] = (precision.sum(1) / num)[valid]
+        self.ap[rows] = (_sum(precision) / num)[valid]
         self.inp[rows] = (num.double() / last)[valid]
-        self.ap_k[rows] = (top / num.clamp(max=self.topk))[valid]
+        self.ap_k[rows] = (_sum(top) / num.clamp(max=self.topk))[valid]
         self.first[rows] = first[valid]
         self.matches[rows] = num[valid]
 
@@ -455,6 +455,11 @@ class _Accumulator:
             num_gallery=num_gallery,
             max_rank=min(self.max_rank, num_gallery),
             topk=self.topk)
+
+
+def _sum(values: Tensor) -> Tensor:
+    """Row sums from left to right, whose bits do not depend on padding."""
+    return values.cumsum(1)[:, -1]
 
 
 def _group(tasks: Sequence[Task]) -> tuple[Tensor, Tensor]:
@@ -717,7 +722,7 @@ def _count(block: Tensor, rows: Tensor, relevant: _Relevant, labels: Labels,
     limits = block.gather(1, index).masked_fill_(~real, float('inf'))
     limits, place = torch.sort(limits, dim=1, stable=True)
     index, real = index.gather(1, place), real.gather(1, place)
-    tile = _TILE.get(block.device.type, _TILE['cuda'])
+    tile = _CPU_TILE if block.device.type == 'cpu' else _GPU_TILE
     count = _compare if limits.shape[1] <= _MANY else _search
     below, up_to = count(block, limits, groups, tile)
     tied = real & ((up_to - below).sum(2) > 1)

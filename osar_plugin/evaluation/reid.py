@@ -36,6 +36,7 @@ from .ranking import (
     Task,
     evaluate_distances,
     evaluate_features,
+    make_tasks,
 )
 from .rerank import k_reciprocal
 
@@ -64,16 +65,16 @@ class _Side:
     protocols: list[tuple[str, ...] | None]
     path: list[str]
 
-    def members(self, name: str, modality: int | None) -> Tensor:
-        """(N,) bool, as the data set states it or else by modality."""
-        if any(names is not None and name in names
-               for names in self.protocols):
-            return torch.tensor(
-                [names is not None and name in names
-                 for names in self.protocols], dtype=torch.bool)
-        if modality is None:
-            return torch.ones(len(self.pid), dtype=torch.bool)
-        return self.modality == modality
+    def states(self, name: str) -> bool:
+        """Whether any sample says that it is a member."""
+        return any(
+            names is not None and name in names for names in self.protocols)
+
+    def members(self, name: str) -> Tensor:
+        """(N,) bool, as the samples say."""
+        return torch.tensor(
+            [names is not None and name in names
+             for names in self.protocols], dtype=torch.bool)
 
 
 @METRICS.register_module()
@@ -86,8 +87,9 @@ class ReIDMetric(BaseMetric):
     modalities on both sides (ALL), the figures without entries of the
     query's identity *and* modality stand beside it as ``ALL-xcam``.
 
-    A sample is a member of the protocols that its ``protocols`` lists; a
-    protocol that no sample of a side lists goes by modality.
+    A sample is a member of the protocols that its ``protocols`` lists. A
+    protocol that neither the data set (``metainfo['protocols']``) nor any
+    sample knows goes by modality.
 
     Args:
         protocols: Any of ALL, O2S, S2O, O2O, S2S.
@@ -263,15 +265,20 @@ class ReIDMetric(BaseMetric):
 
     def _tasks(self, query: _Side, gallery: _Side) -> list[Task]:
         """One task for each protocol, and its -xcam where they differ."""
+        known = (self.dataset_meta or {}).get('protocols', ())
+        by_modality = {
+            task.name: task for task in make_tasks(
+                self.protocols, query.modality, gallery.modality)}
         tasks = []
         for name in self.protocols:
-            protocol = PROTOCOLS[name]
-            members = (query.members(name, protocol.query_modality),
-                       gallery.members(name, protocol.gallery_modality))
-            tasks.append(Task(name, *members))
+            task = by_modality[name]
+            if name in known or query.states(name) or gallery.states(name):
+                task = Task(name, query.members(name), gallery.members(name))
+            tasks.append(task)
             if self.exclude_same_camera and (
-                    protocol.query_modality is None):
-                tasks.append(Task(f'{name}-xcam', *members, True))
+                    PROTOCOLS[name].query_modality is None):
+                tasks.append(
+                    Task(f'{name}-xcam', task.query, task.gallery, True))
         return tasks
 
     def _evaluate(
