@@ -1,5 +1,4 @@
 # What every config shares: hooks, logs, seeds.
-from importlib.util import find_spec
 
 default_scope = 'osar_plugin'
 
@@ -24,9 +23,10 @@ env_cfg = dict(
     dist_cfg=dict(backend='nccl'))
 
 # Curves go to plain files always, and to TensorBoard where it is installed
-# (the extra `vis`).
+# (the extra `vis`). No import statement: with one, MMEngine 0.10.7 takes the
+# file for a config of its other style.
 vis_backends = [dict(type='mmengine.LocalVisBackend')]
-if find_spec('tensorboard') is not None:
+if __import__('importlib.util').util.find_spec('tensorboard') is not None:
     vis_backends.append(dict(type='mmengine.TensorboardVisBackend'))
 visualizer = dict(type='mmengine.Visualizer', vis_backends=vis_backends)
 

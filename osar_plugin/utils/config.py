@@ -42,7 +42,8 @@ DATALOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 # Keys that MMEngine's builders take out before the class sees them.
 _BUILDER_KEYS = {
     'hook': {'priority'},
-    'optimizer wrapper': {'optimizer', 'constructor', 'paramwise_cfg'},
+    'loop': {'by_epoch'},
+    'optim_wrapper': {'optimizer', 'constructor', 'paramwise_cfg'},
     'parameter scheduler': {'convert_to_iter_based'},
 }
 _DATALOADER_KEYS = frozenset((
@@ -113,7 +114,9 @@ def check_config(cfg: Config) -> None:
     scope = cfg.get('default_scope') or 'mmengine'
     for key in sorted(RUNNER_KEYS & set(cfg)):
         for path, node in _dicts(cfg[key], key):
-            _check_node(where, path, node, scope)
+            # Models read their own init_cfg, each in its own way.
+            if '.init_cfg' not in path:
+                _check_node(where, path, node, scope)
 
 
 def check_options(cfg: Config, options: dict[str, Any]) -> None:
@@ -211,7 +214,7 @@ def accepted_arguments(target: Callable) -> tuple[set[str], bool]:
     for base in inspect.getmro(target):
         if '__init__' not in base.__dict__ or base is object:
             continue
-        more, complete = _keywords(base.__init__)
+        more, complete = _keywords(base.__dict__['__init__'])
         names |= more
         if complete:
             return names, True
@@ -245,9 +248,7 @@ def find_type(name: str, scope: str) -> list[tuple[str, Callable]]:
 def _check_node(where: str, path: str, node: dict, scope: str) -> None:
     """Check the type and the arguments of one dict of a config."""
     targets = _targets(where, path, node, scope)
-    if not targets:
-        return
-    for key in node:
+    for key in node if targets else ():
         _check_argument(where, path, str(key), targets)
 
 
@@ -311,7 +312,8 @@ def _check_step(cfg: Config, path: str, done: str, node: Any,
         return
     scope = cfg.get('default_scope') or 'mmengine'
     where = f'--cfg-options {path}'
-    targets = _targets(where, done, node, scope)
+    targets = [] if '.init_cfg' in done else _targets(
+        where, done, node, scope)
     if targets:
         _check_argument(where, done, part, targets)
         return
@@ -379,7 +381,7 @@ def _implicit_targets(path: str) -> list[tuple[str, Callable]]:
                       ('loop', runner.IterBasedTrainLoop)],
         'val_cfg': [('loop', runner.ValLoop)],
         'test_cfg': [('loop', runner.TestLoop)],
-        'optim_wrapper': [('optimizer wrapper', optim.OptimWrapper)],
+        'optim_wrapper': [('optim_wrapper', optim.OptimWrapper)],
         'log_processor': [('log processor', runner.LogProcessor)],
         'randomness': [('', runner.Runner.set_randomness)],
     }.get(path, [])
@@ -466,4 +468,4 @@ def _did_you_mean(names: list[str]) -> str:
 
 def _text(error: BaseException) -> str:
     """An exception's message; str() of a KeyError would quote it."""
-    return str(error.args[0]) if error.args else str(error)
+    return str(error.args[0] if isinstance(error, KeyError) else error)
