@@ -32,13 +32,16 @@ CURE = ('Convert it where you trust it (`torch.load`, then save the plain '
         'state dict as .safetensors) or ask its author for safetensors.')
 
 
-def _inert_getattr(*_: Any) -> None:
+def _inert_getattr(owner: Any = None, name: str = '', *_: Any) -> Any:
     """Stand-in for ``getattr``, which MMEngine's message hub pickles.
 
     The real one would let a file reach any attribute of any admitted type.
-    The values that it fetches (statistics methods of a HistoryBuffer) are
-    class attributes and not needed.
+    This one knows the four statistics that a HistoryBuffer asks for, which
+    it must get back to go on logging after a resume, and nothing else.
     """
+    if owner is HistoryBuffer and name in ('current', 'max', 'mean', 'min'):
+        return getattr(HistoryBuffer, name)
+    return None
 
 
 def _safe_globals() -> list[Any]:
