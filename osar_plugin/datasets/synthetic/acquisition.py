@@ -53,12 +53,12 @@ def _draw_camera(rng: np.random.Generator) -> OpticalCamera:
 
 
 def _draw_radar(rng: np.random.Generator) -> Radar:
-    blur = float(rng.uniform(1.1, 1.8))
+    blur = float(rng.uniform(1.1, 1.5))
     return Radar(
         azimuth=float(rng.uniform(0, 360)),
-        incidence=float(rng.triangular(20, 42, 50)),
+        incidence=float(rng.triangular(20, 47, 50)),
         resolution=(blur, blur * float(rng.uniform(0.9, 1.25))),
-        looks=int(rng.integers(2, 6)),
+        looks=int(rng.integers(3, 7)),
         sea=float(10 ** rng.uniform(-2.5, -1.8)),
         swell=float(rng.uniform(0.0, 0.4)),
         noise=float(10 ** rng.uniform(-3.2, -2.6)),

@@ -25,7 +25,7 @@ from .acquisition import (
 from .build import WorldError, encode, run_jobs, stream, write_set
 from .layouts import draw_plan
 from .scene import Pose, Scene
-from .ship import Paint, Ship, ShipPlan, draw_paint
+from .ship import Ship, draw_paint
 
 #: First key of all random streams of this set.
 _WORLD = 1
@@ -216,14 +216,14 @@ def _folders(
 
 
 def render_shot(
-    plan: ShipPlan, paint: Paint, sensor: str, seen: Acquisition,
+    ship: Ship, base: Scene, sensor: str, seen: Acquisition,
     flipped: float, rng: np.random.Generator,
 ) -> bytes:
     """One chip as a TIFF file.
 
     Args:
-        plan: Geometry of the ship.
-        paint: Its colours.
+        ship: The ship.
+        base: A scene with all of it that does not move, upright.
         sensor: 'RGB' for the camera, 'SAR' for the radar.
         seen: The acquisition, azimuths against north.
         flipped: Share of chips with the bow down.
@@ -233,9 +233,8 @@ def render_shot(
         The bytes of the file: uint8 RGB, or float32 in one band.
     """
     seen = for_ship(seen, float(rng.uniform(0, 360)), rng)
-    hull = plan.hull
-    scene = Scene(hull.beam + 24, hull.length + 24)
-    Ship(plan, paint, float(rng.normal(0, 6))).draw(scene, Pose())
+    scene = base.copy()
+    ship.draw_moving(scene, Pose(), float(rng.normal(0, 6)))
     turn = float(np.clip(rng.normal(0, 2.2), -6, 6))
     turn += 180.0 * bool(rng.random() < flipped)
     scale = float(np.exp(rng.normal(0, 0.02)))
@@ -246,7 +245,9 @@ def render_shot(
         frame = fit_frame(
             x, y, seen.camera.gsd, turn, (a, b, c, d), scale)
         return encode(seen.camera.render(scene, rng, frame), 'TIFF')
-    x, y = seen.radar.project(x, y, z)
+    # The box is drawn around the deck; masts and houses may fall out.
+    deck = ship.plan.hull.freeboard + 2
+    x, y = seen.radar.project(x, y, np.minimum(z, deck))
     a, b, c, d = rng.uniform(0, 8, 4).tolist()
     frame = fit_frame(
         x, y, seen.radar.pixel, turn, (a, b, c, d), scale)
@@ -266,6 +267,9 @@ def render_ship(job: ShipJob, root: Path) -> None:
         stream(settings.seed, _WORLD, _DETAIL, job.pid))
     paint = draw_paint(plan, np.random.default_rng(
         stream(settings.seed, _WORLD, _PAINT, job.pid)))
+    ship = Ship(plan, paint)
+    base = Scene(plan.hull.beam + 24, plan.hull.length + 24)
+    ship.draw_fixed(base, Pose())
     for shot in job.shots:
         seen = draw_acquisition(np.random.default_rng(
             stream(settings.seed, _WORLD, _PASS, shot.sequence)))
@@ -273,7 +277,7 @@ def render_ship(job: ShipJob, root: Path) -> None:
             settings.seed, _WORLD, _SHOT, job.pid,
             shot.sequence, int(shot.sensor == 'SAR')))
         data = render_shot(
-            plan, paint, shot.sensor, seen, settings.flipped, rng)
+            ship, base, shot.sensor, seen, settings.flipped, rng)
         name = f'{job.pid:04d}_s{shot.sequence:02d}c1_{shot.sensor}.tif'
         for folder in shot.folders:
             (root / folder / name).write_bytes(data)

@@ -456,7 +456,7 @@ def draw_hull(kind: str, rng: Rng) -> Hull:
     full = kind in ('bulk', 'tanker', 'gas')
     return Hull(
         length=length, beam=length / float(rng.uniform(*slender)),
-        freeboard=float(rng.uniform(0.018, 0.032) * length + 2),
+        freeboard=float(rng.uniform(0.008, 0.022) * length + 1.5),
         bow=float(rng.uniform(0.08, 0.15) if full
                   else rng.uniform(0.15, 0.28)),
         bow_power=float(rng.uniform(2.0, 3.4) if full

@@ -70,10 +70,10 @@ class Radar:
     noise: float = 0.0015
     defocus: float = 0.0
     taper: float = 0.9
-    wall: float = 0.15
-    bounce: float = 0.9
+    wall: float = 0.10
+    bounce: float = 0.7
     glint: float = 1.0
-    flicker: float = 0.5
+    flicker: float = 0.35
     full_scale: float = 9562.5
     gain: float = 1.0
     step: float = 0.25
@@ -225,7 +225,7 @@ class Radar:
         # The mirror image of the wall must fall on the ground before it:
         # a wall whose foot lies in shadow has no double bounce, and height
         # beyond some metres adds little on a cluttered deck.
-        height = np.minimum(rise, 6.0)
+        height = np.minimum(rise, 4.0)
         twice = np.where(
             dark, 0, self.bounce * aligned * height * spacing)
         dx, dy = self.project(x, y, foot)

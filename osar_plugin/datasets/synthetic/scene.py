@@ -175,6 +175,17 @@ class Scene:
         """All bright points that objects added."""
         return Scatterers.concatenate(self._scatterers)
 
+    def copy(self) -> Scene:
+        """A scene that can be drawn on without changing this one."""
+        rows, cols = self.shape
+        out = Scene(cols * self.spacing, rows * self.spacing, self.spacing)
+        out.height = self.height.copy()
+        out.albedo = self.albedo.copy()
+        out.sigma0 = self.sigma0.copy()
+        out.water = self.water.copy()
+        out._scatterers = list(self._scatterers)
+        return out
+
     def add_scatterers(self, points: Scatterers) -> None:
         """Add bright points, in scene coordinates."""
         self._scatterers.append(points)

@@ -35,15 +35,15 @@ class Part(IntEnum):
 
 #: Radar reflectivity of the upper sides, power per square metre.
 SIGMA0: dict[Part, float] = {
-    Part.DECK: 0.05, Part.FORECASTLE: 0.06, Part.BRIDGE: 0.12,
-    Part.FUNNEL: 0.2, Part.HATCH: 0.03, Part.CARGO: 0.12,
-    Part.CONTAINER: 0.09, Part.CRANE: 0.5, Part.PIPE: 0.3,
+    Part.DECK: 0.06, Part.FORECASTLE: 0.06, Part.BRIDGE: 0.25,
+    Part.FUNNEL: 0.2, Part.HATCH: 0.018, Part.CARGO: 0.12,
+    Part.CONTAINER: 0.14, Part.CRANE: 0.5, Part.PIPE: 0.3,
     Part.TANK: 0.08, Part.FITTING: 0.4, Part.BOAT: 0.3}
 
 #: Median radar cross section (square metres) of an edge point of a part.
 EDGE_RCS: dict[Part, float] = {
-    Part.DECK: 0.8, Part.FORECASTLE: 2.0, Part.BRIDGE: 5.0,
-    Part.FUNNEL: 5.0, Part.HATCH: 2.5, Part.CARGO: 0.8,
+    Part.DECK: 0.6, Part.FORECASTLE: 2.0, Part.BRIDGE: 5.0,
+    Part.FUNNEL: 5.0, Part.HATCH: 3.5, Part.CARGO: 0.8,
     Part.CONTAINER: 2.5, Part.CRANE: 8.0, Part.PIPE: 1.5,
     Part.TANK: 2.0, Part.FITTING: 2.0, Part.BOAT: 2.0}
 
@@ -173,11 +173,26 @@ class Ship:
 
     def draw(self, scene: Scene, pose: Pose) -> None:
         """Put the ship on ``scene`` at ``pose``."""
+        self.draw_fixed(scene, pose)
+        self.draw_moving(scene, pose, self.swing)
+
+    def draw_fixed(self, scene: Scene, pose: Pose) -> None:
+        """All but what moves from visit to visit."""
         self._draw_hull(scene, pose)
-        for block, colour in zip(
-                self.plan.blocks, self.paint.blocks, strict=True):
+        for block, colour in self._blocks(moving=False):
             self._draw_block(scene, pose, block, colour)
         scene.add_scatterers(self.plan.points.placed(pose))
+
+    def draw_moving(self, scene: Scene, pose: Pose, swing: float) -> None:
+        """The crane jibs, turned by ``swing`` degrees."""
+        for block, colour in self._blocks(moving=True):
+            self._draw_block(scene, pose, block, colour, swing)
+
+    def _blocks(self, moving: bool) -> list[tuple[Block, Float]]:
+        return [
+            (block, colour) for block, colour in zip(
+                self.plan.blocks, self.paint.blocks, strict=True)
+            if block.swings == moving]
 
     def _draw_hull(self, scene: Scene, pose: Pose) -> None:
         hull, paint = self.plan.hull, self.paint
@@ -212,12 +227,13 @@ class Ship:
 
     def _draw_block(
         self, scene: Scene, pose: Pose, block: Block, colour: Colour,
+        swing: float = 0.0,
     ) -> None:
         freeboard = self.plan.hull.freeboard
         at = pose.place(block.x, block.y, block.angle)
         if block.swings:
             # A jib turns about its heel, not about its middle.
-            heel = at.place(0, -block.length / 2, self.swing)
+            heel = at.place(0, -block.length / 2, swing)
             at = heel.place(0, block.length / 2)
         win = scene.window(at, block.width / 2, block.length / 2)
         across = np.abs(win.x) / (block.width / 2)
@@ -272,7 +288,7 @@ def bright_points(
     # cross the chip.
     for i in rng.choice(len(rows), min(len(rows), 14), replace=False):
         x, y, z, _, facing, _ = rows[i]
-        rows.append((x, y, z, 150 * _spread(rng, 1.0), facing, 35))
+        rows.append((x, y, z, 120 * _spread(rng, 1.0), facing, 50))
     table = np.asarray(rows, np.float32).reshape(-1, 6)
     return Scatterers(
         table[:, :3].copy(), table[:, 3].copy(), table[:, 4] % 360,
@@ -330,7 +346,7 @@ def _block_points(
         if rng.random() < 0.6:
             spot = at.place(right, up)
             out.append((spot.x, spot.y, z, base * _spread(rng, 1.2),
-                        facing + block.angle, 50))
+                        facing + block.angle, 90))
     return out
 
 

@@ -34,7 +34,7 @@ from osar_plugin.datasets.synthetic.optisar_pair import (
 ROOT = Path(__file__).resolve().parents[3]
 TOOL = ROOT / 'tools' / 'make_demo_data.py'
 NAME = re.compile(r'(\d{4})_s(\d\d)c(\d)_(RGB|SAR)\.tif')
-TINY = HossSettings(seed=3, train_ids=6, test_ids=5, distractor_ids=3)
+TINY = HossSettings(seed=3, train_ids=4, test_ids=4, distractor_ids=2)
 
 
 def digest(folder):
@@ -48,6 +48,11 @@ def digest(folder):
 
 def names(folder):
     return sorted(path.name for path in folder.iterdir())
+
+
+def height(path):
+    with Image.open(path) as image:
+        return image.height
 
 
 def pids(folder):
@@ -73,9 +78,9 @@ def test_layout_and_names(hoss):
     for path in hoss.rglob('*'):
         if path.is_file():
             assert NAME.fullmatch(path.name), path
-    assert len(pids(hoss / TRAIN)) == 6
-    assert len(pids(hoss / QUERY)) == 5
-    assert len(pids(hoss / GALLERY)) == 8
+    assert len(pids(hoss / TRAIN)) == 4
+    assert len(pids(hoss / QUERY)) == 4
+    assert len(pids(hoss / GALLERY)) == 6
     sequences = {int(name[6:8]) for name in names(hoss / TRAIN)}
     assert sequences <= set(range(1, 14))
 
@@ -128,7 +133,7 @@ def test_images_decode_like_the_real_ones(hoss):
 def test_optical_chips_are_finer_than_radar_chips(hoss):
     ratio = []
     for pid in pids(hoss / TRAIN):
-        sizes = {kind: [Image.open(path).height for path in (
+        sizes = {kind: [height(path) for path in (
             hoss / TRAIN).glob(f'{pid:04d}_*_{kind}.tif')]
             for kind in ('RGB', 'SAR')}
         if sizes['RGB'] and sizes['SAR']:
@@ -136,10 +141,9 @@ def test_optical_chips_are_finer_than_radar_chips(hoss):
     assert 1.05 < np.mean(ratio) < 1.4
 
 
-@pytest.mark.parametrize('other', [2, 3])
-def test_bytes_do_not_depend_on_workers(world, tmp_path, other):
-    write_hoss(tmp_path, TINY, workers=other)
-    write_pairs(tmp_path, PairSettings(seed=3, pairs=6), workers=other)
+def test_bytes_do_not_depend_on_workers(world, tmp_path):
+    write_hoss(tmp_path, TINY, workers=2)
+    write_pairs(tmp_path, PairSettings(seed=3, pairs=6), workers=2)
     assert digest(tmp_path) == digest(world)
 
 
@@ -287,7 +291,7 @@ def test_a_killed_worker_is_reported_and_nothing_is_kept(tmp_path):
 def test_a_terminated_tool_leaves_no_half_set(tmp_path):
     run = subprocess.Popen(
         [sys.executable, str(TOOL), str(tmp_path), '--sets', 'hoss',
-         '--workers', '1'], stderr=subprocess.PIPE, cwd=tmp_path)
+         '--workers', '1'], stderr=subprocess.DEVNULL, cwd=tmp_path)
     until = time.monotonic() + 60
     while time.monotonic() < until and run.poll() is None:
         if any(tmp_path.glob(f'.HOSS.partial-*/{TRAIN}/*.tif')):
