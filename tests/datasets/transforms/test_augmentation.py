@@ -220,3 +220,10 @@ def test_float_sar_is_sent_to_the_sar_transform():
 def test_arguments(kind, arguments):
     with pytest.raises(ConfigError, match=next(iter(arguments))):
         kind(**arguments)
+
+
+def test_boxes_reach_the_last_row_and_column():
+    np.random.seed(8)
+    transform = RandomErasing(area=(0.25, 0.25), aspect=(1.0, 1.0))
+    places = {tuple(transform.draw(4, 4)) for _ in range(300)}
+    assert places == set(itertools.product(range(3), range(3), [2], [2]))
