@@ -121,6 +121,7 @@ class OpticalCamera:
         from scipy.ndimage import gaussian_filter1d, map_coordinates
         if frame is None:
             frame = Frame.whole(scene, self.gsd)
+        scene = scene.covering(frame)
         light = self.radiance(scene, rng)
         sigma = self.psf * frame.pixel / scene.spacing
         for axis in (0, 1):
@@ -128,7 +129,7 @@ class OpticalCamera:
         rows, cols = self._look(scene, frame)
         image = np.stack([
             map_coordinates(light[..., band], [rows, cols], order=1,
-                            mode='reflect') for band in range(3)], axis=-1)
+                            mode='nearest') for band in range(3)], axis=-1)
         return self._develop(image, rng)
 
     def _look(self, scene: Scene, frame: Frame) -> tuple[Float, Float]:

@@ -13,6 +13,7 @@ Letters in shapes: H W cells of a raster, N point scatterers.
 """
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
@@ -183,6 +184,36 @@ class Scene:
         out.albedo = self.albedo.copy()
         out.sigma0 = self.sigma0.copy()
         out.water = self.water.copy()
+        out._scatterers = list(self._scatterers)
+        return out
+
+    def covering(self, frame: Frame, margin: float = 2.0) -> Scene:
+        """This scene with as much open water around it as ``frame`` shows.
+
+        Args:
+            frame: What a picture shows.
+            margin: Metres of water beyond the frame.
+
+        Returns:
+            A larger copy with the same middle, or the scene itself.
+        """
+        right = (frame.cols - 1) / 2 * frame.pixel + margin
+        up = (frame.rows - 1) / 2 * frame.pixel + margin
+        corners = [frame.pose.place(sx * right, sy * up)
+                   for sx in (-1, 1) for sy in (-1, 1)]
+        rows, cols = self.shape
+        reach_y = max(abs(corner.y) for corner in corners) / self.spacing
+        reach_x = max(abs(corner.x) for corner in corners) / self.spacing
+        more_y = max(0, math.ceil(reach_y - rows / 2))
+        more_x = max(0, math.ceil(reach_x - cols / 2))
+        if not more_y and not more_x:
+            return self
+        edge = ((more_y, more_y), (more_x, more_x))
+        out = Scene(self.spacing, self.spacing, self.spacing)
+        out.height = np.pad(self.height, edge)
+        out.albedo = np.pad(self.albedo, (*edge, (0, 0)))
+        out.sigma0 = np.pad(self.sigma0, edge)
+        out.water = np.pad(self.water, edge, constant_values=True)
         out._scatterers = list(self._scatterers)
         return out
 

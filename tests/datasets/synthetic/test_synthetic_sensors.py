@@ -256,3 +256,28 @@ def test_same_stream_same_bytes_other_stream_other_noise(plan):
 def test_senseless_settings_are_refused(make):
     with pytest.raises(ValueError, match=r'must be|is empty'):
         make()
+
+
+def test_outside_the_raster_is_open_water():
+    scene = Scene(30.0, 30.0)
+    Solid(20, 26, 3.0, (0.9, 0.2, 0.2), 0.3, grain=0).draw(scene, Pose())
+    frame = Frame(100, 80, 1.0, 3.0, -2.0, 25.0)
+    camera = OpticalCamera(haze=0.0, noise=0.0, swell=0.1)
+    image = camera.render(scene, rng(), frame).astype(float)
+    radar = Radar(looks=6).intensity(scene, rng(), frame)
+    x, y = frame.positions()
+    far = np.hypot(x, y) > 40
+    assert image[far][:, 0].max() < 0.2 * image[..., 0].max()
+    # Texture, not one flat colour and not a mirror image.
+    assert image[far][:, 2].std() > 0
+    assert radar[far].mean() == pytest.approx(radar_sea(Radar()), rel=0.3)
+    wide = scene.covering(frame)
+    assert wide.covering(frame) is wide
+    rows, cols = wide.cells(np.float32(1.25), np.float32(-0.75))
+    old = scene.cells(np.float32(1.25), np.float32(-0.75))
+    assert (wide.height[round(float(rows)), round(float(cols))]
+            == scene.height[round(float(old[0])), round(float(old[1]))])
+
+
+def radar_sea(radar):
+    return radar.sea + radar.noise
