@@ -71,7 +71,8 @@ demo: setup
 		--work-dir $(DEMO_RUN) --data-root $(DATA)
 	$(BIN)/python tools/test.py $(DEMO_CONFIG) $(DEMO_RUN) \
 		--work-dir $(DEMO_RUN)/test --data-root $(DATA) \
-		--out $(DEMO_RUN)/table.md --show-dir $(DEMO_RUN)/ranked
+		--out $(DEMO_RUN) --show-dir $(DEMO_RUN)/ranked
+	@cat $(DEMO_RUN)/table.md
 	@echo 'table: $(DEMO_RUN)/table.md  pictures: $(DEMO_RUN)/ranked'
 
 .PHONY: test

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import argparse
+import copy
 import os
 from pathlib import Path
+from typing import Any
 
 from mmengine.config import Config, DictAction
 from mmengine.runner import Runner
 
 from osar_plugin.utils import launch
-from osar_plugin.utils.config import load_config, set_data_root
+from osar_plugin.utils.config import (
+    accepted_arguments,
+    find_type,
+    load_config,
+    set_data_root,
+)
 from osar_plugin.utils.errors import CheckpointError, ConfigError
 
 
@@ -27,7 +34,12 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--data-root', help="data folder, in place of the config's")
     parser.add_argument(
-        '--out', help='also write the figures there (.json)')
+        '--out',
+        help='folder for table.md, results.json and per_query.csv')
+    parser.add_argument(
+        '--rerank',
+        action='store_true',
+        help='k-reciprocal re-ranking beside the plain figures')
     parser.add_argument(
         '--amp',
         action='store_true',
@@ -73,6 +85,31 @@ def find_checkpoint(path: str) -> str:
         'a training run.')
 
 
+def set_on_metrics(cfg: Config, flag: str, key: str, value: Any) -> None:
+    """Set an argument of every metric of the test that takes it.
+
+    What the config or --cfg-options gave it stays.
+
+    Raises:
+        ConfigError: If none does.
+    """
+    metrics = cfg.test_evaluator
+    if not isinstance(metrics, (list, tuple)):
+        metrics = [metrics]
+    # The config may share its metrics with validation.
+    metrics = cfg.test_evaluator = copy.deepcopy(list(metrics))
+    found = False
+    for metric in metrics:
+        for _, target in find_type(metric['type'], cfg.get('default_scope')):
+            if key in accepted_arguments(target)[0]:
+                metric[key] = metric.get(key) or value
+                found = True
+    if not found:
+        raise ConfigError(
+            f'{flag}: no metric of {cfg.filename} takes {key!r}; '
+            'osar_plugin.ReIDMetric does.')
+
+
 def merge_args(cfg: Config, args: argparse.Namespace) -> None:
     """Put the command line into the config."""
     cfg.work_dir = args.work_dir or cfg.get('work_dir') or str(
@@ -81,6 +118,14 @@ def merge_args(cfg: Config, args: argparse.Namespace) -> None:
     cfg.resume = False
     if args.data_root:
         set_data_root(cfg, args.data_root)
+    if args.out:
+        if Path(args.out).suffix in ('.pkl', '.pickle', '.json'):
+            raise ConfigError(
+                f'--out {args.out}: expected a folder, which gets table.md, '
+                'results.json and per_query.csv.')
+        set_on_metrics(cfg, '--out', 'out_dir', args.out)
+    if args.rerank:
+        set_on_metrics(cfg, '--rerank', 'rerank', {})
     if args.amp:
         # MMEngine's name; on a CPU it means bfloat16.
         cfg.test_cfg['fp16'] = True

@@ -107,7 +107,9 @@ def prepare_runtime(cfg: Config, launcher: str) -> None:
         return
     _init_gloo(launcher)
     wrapper: dict[str, Any] = dict(
-        type='MMDistributedDataParallel', broadcast_buffers=False)
+        type='mmengine.MMDistributedDataParallel',
+        broadcast_buffers=False,
+        device_ids=None)
     if 'find_unused_parameters' in cfg:
         wrapper['find_unused_parameters'] = cfg.find_unused_parameters
     cfg.setdefault('model_wrapper_cfg', wrapper)
