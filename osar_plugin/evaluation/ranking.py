@@ -39,6 +39,9 @@ DEFAULT_MEMORY = 256 * 2**20
 _CPU_TILE, _GPU_TILE = 2**21, 2**26
 """Comparisons per step: few enough for the cache, enough to be worth it."""
 
+_PART = 2**13
+"""Rows that are converted at a time."""
+
 _MANY = 64
 """Above this many relevant entries, searching bins beats comparing."""
 
@@ -190,12 +193,14 @@ def full_precision(device: torch.device) -> Iterator[None]:
         torch.set_float32_matmul_precision(precision)
 
 
-def prepare_features(features: Tensor, normalize: bool = True) -> Tensor:
+def prepare_features(features: Tensor, normalize: bool = True,
+                     order: Tensor | None = None) -> Tensor:
     """Float32, contiguous and, by default, of unit length.
 
     Args:
         features: (N, D) of any floating type.
         normalize: Divide by the L2 norm, as the authors' evaluator does.
+        order: Rows to take, in this order; all by default.
 
     Raises:
         DataFormatError: If the shape is another one or a value is not
@@ -205,6 +210,7 @@ def prepare_features(features: Tensor, normalize: bool = True) -> Tensor:
         raise DataFormatError(
             'Features must be a floating point tensor of shape (N, D), but '
             f'are {features.dtype} of shape {tuple(features.shape)}.')
+    features = features.detach()
     # A sum shows any NaN or infinity, at a fraction of isfinite's memory.
     sums = features.sum(dim=1, dtype=torch.float32)
     bad = torch.nonzero(~torch.isfinite(sums)).flatten()
@@ -213,10 +219,24 @@ def prepare_features(features: Tensor, normalize: bool = True) -> Tensor:
             f'{len(bad)} of {len(features)} features hold NaN or infinite '
             f'values, first in rows {bad[:5].tolist()}. Check the network '
             'and the images of these rows.')
-    features = features.float()
-    if normalize:
-        features = torch.nn.functional.normalize(features, dim=1)
-    return features.contiguous()
+    if order is None and not normalize:
+        return features.float().contiguous()
+    out = torch.empty_like(
+        features, dtype=torch.float32, memory_format=torch.contiguous_format)
+    # In parts: the copy that is returned is the only one.
+    for start in range(0, len(features), _PART):
+        stop = start + _PART
+        rows = slice(start, stop) if order is None else order[start:stop]
+        part = features[rows].float()
+        out[start:stop] = torch.nn.functional.normalize(
+            part, dim=1) if normalize else part
+    return out
+
+
+def _square_norms(features: Tensor) -> Tensor:
+    """(N,) squared lengths, without a copy of the features' size."""
+    return torch.cat([
+        part.square().sum(1) for part in features.split(_PART)])
 
 
 def squared_distances(
@@ -234,8 +254,8 @@ def squared_distances(
     Returns:
         (Q, G) float32.
     """
-    query_norm = query.square().sum(1)[:, None]
-    gallery_norm = gallery.square().sum(1)[None]
+    query_norm = _square_norms(query)[:, None]
+    gallery_norm = _square_norms(gallery)[None]
     with full_precision(query.device):
         block = torch.add(query_norm, gallery_norm, out=out)
         return block.addmm_(query, gallery.t(), beta=1, alpha=-2)
@@ -251,7 +271,7 @@ class _FeatureBlocks:
     buffer: Tensor | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
-        self.gallery_norm = self.gallery.square().sum(1)[None]
+        self.gallery_norm = _square_norms(self.gallery)[None]
 
     def __call__(self, rows: Tensor) -> Tensor:
         """(n, G) distances of some queries; valid until the next call."""
@@ -259,7 +279,7 @@ class _FeatureBlocks:
             self.buffer = self.gallery.new_empty(len(rows), len(self.gallery))
         query = self.query[rows]
         block = torch.add(
-            query.square().sum(1)[:, None], self.gallery_norm,
+            _square_norms(query)[:, None], self.gallery_norm,
             out=self.buffer[:len(rows)])
         return block.addmm_(query, self.gallery.t(), beta=1, alpha=-2)
 
@@ -288,14 +308,57 @@ class _Relevant:
 # ------------------------------------------------------------------ counting
 
 
-def _compare(block: Tensor, limits: Tensor, groups: Tensor,
+@dataclass(frozen=True)
+class _Groups:
+    """Gallery entries by the set of tasks that they belong to.
+
+    Columns of a block are ordered by group, and by gallery row in a group,
+    so that counting within a group is a sum over a slice.
+
+    Attributes:
+        order: (G,) int64, gallery row of each column.
+        column: (G,) int64, column of each gallery row.
+        bounds: C + 1 ints, where the groups begin and end.
+        table: (C, T) int64, 1 where a group belongs to a task.
+    """
+
+    order: Tensor
+    column: Tensor
+    bounds: list[int]
+    table: Tensor
+
+    @classmethod
+    def of(cls, tasks: Sequence[Task]) -> _Groups:
+        """Group by the galleries of some tasks."""
+        code = sum(
+            task.gallery.long() << bit for bit, task in enumerate(tasks))
+        codes, counts = torch.unique(code, return_counts=True)
+        order = torch.argsort(torch.as_tensor(code), stable=True)
+        bits = torch.arange(len(tasks), device=codes.device)
+        return cls(
+            order, torch.argsort(order),
+            [0, *counts.cumsum(0).tolist()], (codes[:, None] >> bits) & 1)
+
+    def __len__(self) -> int:
+        return len(self.bounds) - 1
+
+    def slices(self, start: int, stop: int) -> Iterator[tuple[int, slice]]:
+        """Groups that meet columns [start, stop), as slices of these."""
+        for group in range(len(self)):
+            low = max(self.bounds[group], start)
+            high = min(self.bounds[group + 1], stop)
+            if low < high:
+                yield group, slice(low - start, high - start)
+
+
+def _compare(block: Tensor, limits: Tensor, groups: _Groups,
              tile: int) -> tuple[Tensor, Tensor]:
     """Count entries below and up to each limit by comparing all of them.
 
     Args:
-        block: (n, G) distances.
+        block: (n, G) distances, columns in order of the groups.
         limits: (n, R).
-        groups: (C, G) one-hot membership, in the type of ``block``.
+        groups: The C groups.
         tile: Comparisons per step.
 
     Returns:
@@ -315,46 +378,44 @@ def _compare(block: Tensor, limits: Tensor, groups: Tensor,
             part = block[top:top + height, None, left:left + width]
             size = len(part), num_limits, part.shape[2]
             flags = buffer[:size[0] * size[1] * size[2]].view(size)
-            member = groups[:, left:left + width].t()
-            # Zeros and ones summed in float32 are exact below 2**24.
+            slices = list(groups.slices(left, left + size[2]))
             for count, compare in ((below, torch.lt), (up_to, torch.le)):
+                # Zeros and ones of a float type: vectorised to write and to
+                # sum, which bool is not; exact below 2**24.
                 compare(part, limit, out=flags)
-                count[top:top + height] += (flags @ member).long()
+                for group, inside in slices:
+                    count[top:top + height, :, group] += (
+                        flags[..., inside].sum(2).long())
     return below, up_to
 
 
-def _search(block: Tensor, limits: Tensor, groups: Tensor,
+def _search(block: Tensor, limits: Tensor, groups: _Groups,
             tile: int) -> tuple[Tensor, Tensor]:
     """The same counts through a histogram over the bins between limits.
 
     Args and returns as :func:`_compare`; ``limits`` ascend in each row.
     """
     (n, num_gallery), num_limits = block.shape, limits.shape[1]
-    num_groups = len(groups)
-    group = groups.argmax(0)
+    below = torch.zeros(
+        (n, num_limits, len(groups)), dtype=torch.int64, device=block.device)
+    up_to = torch.zeros_like(below)
     height = max(1, tile // num_gallery)
-    ones = torch.ones(1, 1, dtype=torch.int64, device=block.device)
-    counts = []
-    for right in (True, False):
-        parts = []
-        for top in range(0, n, height):
-            part = block[top:top + height]
-            place = torch.searchsorted(
-                limits[top:top + height].contiguous(), part.contiguous(),
-                right=right)
-            place.mul_(num_groups).add_(group)
-            bins = torch.zeros(
-                len(part), (num_limits + 1) * num_groups,
-                dtype=torch.int64, device=block.device)
-            bins.scatter_add_(1, place, ones.expand_as(place))
-            parts.append(
-                bins.view(len(part), -1, num_groups)[:, :-1].cumsum(1))
-        counts.append(torch.cat(parts))
-    return counts[0], counts[1]
+    one = torch.ones(1, 1, dtype=torch.int64, device=block.device)
+    for top in range(0, n, height):
+        limit = limits[top:top + height].contiguous()
+        for group, inside in groups.slices(0, num_gallery):
+            part = block[top:top + height, inside].contiguous()
+            for count, right in ((below, True), (up_to, False)):
+                place = torch.searchsorted(limit, part, right=right)
+                bins = place.new_zeros(len(part), num_limits + 1)
+                bins.scatter_add_(1, place, one.expand_as(place))
+                count[top:top + height, :, group] = (
+                    bins[:, :num_limits].cumsum(1))
+    return below, up_to
 
 
 def _add_ties(ahead: Tensor, tied: Tensor, block: Tensor, limits: Tensor,
-              index: Tensor, groups: Tensor, tile: int) -> None:
+              index: Tensor, groups: _Groups, tile: int) -> None:
     """Add to ``ahead`` the equal entries that stand earlier in the gallery.
 
     Args:
@@ -363,16 +424,15 @@ def _add_ties(ahead: Tensor, tied: Tensor, block: Tensor, limits: Tensor,
         block: (n, G) distances.
         limits: (n, R) distances of the relevant entries.
         index: (n, R) their gallery rows.
-        groups: (C, G) one-hot membership.
+        groups: The C groups.
         tile: Comparisons per step.
     """
-    columns = torch.arange(block.shape[1], device=block.device)
-    pairs = tied.nonzero()
-    for row, slot in (p.t() for p in pairs.split(
-            max(1, tile // block.shape[1]))):
+    size = max(1, tile // block.shape[1])
+    for row, slot in (pair.t() for pair in tied.nonzero().split(size)):
         before = block[row] == limits[row, slot, None]
-        before &= columns < index[row, slot, None]
-        ahead[row, slot] += (before.to(groups.dtype) @ groups.t()).long()
+        before &= groups.order < index[row, slot, None]
+        for group, inside in groups.slices(0, block.shape[1]):
+            ahead[row, slot, group] += before[:, inside].sum(1)
 
 
 # ------------------------------------------------------------------- figures
@@ -402,10 +462,10 @@ class _Chunk:
 class _Accumulator:
     """Per-query figures of one task."""
 
-    def __init__(self, task: Task, member_groups: Tensor, max_rank: int,
+    def __init__(self, task: Task, groups: Tensor, max_rank: int,
                  topk: int) -> None:
         self.task = task
-        self.member_groups = member_groups
+        self.groups = groups
         self.max_rank = max_rank
         self.topk = topk
         num = len(task.query)
@@ -423,7 +483,7 @@ class _Accumulator:
         if self.task.exclude_same_camera:
             dropped = dropped | chunk.same_camera
         kept = found & ~dropped
-        rank = 1 + (chunk.ahead * self.member_groups).sum(2)
+        rank = 1 + (chunk.ahead * self.groups).sum(2)
         rank -= (found & dropped).cumsum(1)
         hits = kept.cumsum(1)
         num = hits[:, -1]
@@ -460,17 +520,6 @@ class _Accumulator:
 def _sum(values: Tensor) -> Tensor:
     """Row sums from left to right, whose bits do not depend on padding."""
     return values.cumsum(1)[:, -1]
-
-
-def _group(tasks: Sequence[Task]) -> tuple[Tensor, Tensor]:
-    """Group gallery entries by the set of tasks they belong to.
-
-    Returns:
-        (G,) group of each entry, and (C, T) bool, task by group.
-    """
-    member = torch.stack([task.gallery for task in tasks], dim=1)
-    table, group = torch.unique(member, dim=0, return_inverse=True)
-    return group, table
 
 
 # ---------------------------------------------------------------- public API
@@ -566,24 +615,26 @@ def evaluate_features(
         DataFormatError: If shapes disagree, a side is empty or a feature is
             not finite.
     """
+    _check(labels, tasks, len(query), len(gallery), topk, memory)
+    labels, tasks = _moved(labels, tasks, query.device)
+    groups = _Groups.of(tasks)
     query = prepare_features(query, normalize)
-    gallery = prepare_features(gallery, normalize)
+    gallery = prepare_features(gallery, normalize, groups.order)
     if query.shape[1] != gallery.shape[1]:
         raise DataFormatError(
             f'Query features have {query.shape[1]} channels, gallery '
             f'features {gallery.shape[1]}; they must come from one model.')
     limit = torch.finfo(torch.float32).max / 8
-    if not normalize and max(
-            float(side.square().sum(1).max()) if len(side) else 0.0
-            for side in (query, gallery)) > limit:
+    if not normalize and not max(
+            float(_square_norms(side).max())
+            for side in (query, gallery)) < limit:
         raise DataFormatError(
             'Features are so large that squared distances overflow float32; '
             'use normalize=True or scale them.')
-    _check(labels, tasks, len(query), len(gallery), topk, memory)
     with full_precision(query.device):
         return _evaluate(
-            _FeatureBlocks(query, gallery), query.new_zeros(()), labels,
-            tasks, max_rank, topk, memory)
+            _FeatureBlocks(query, gallery), 4, labels, tasks, groups,
+            max_rank, topk, memory)
 
 
 def evaluate_distances(
@@ -611,19 +662,23 @@ def evaluate_distances(
     if distances.dtype not in (torch.float32, torch.float64):
         distances = distances.float()
     _check(labels, tasks, len(distances), distances.shape[1], topk, memory)
+    labels, tasks = _moved(labels, tasks, distances.device)
+    groups = _Groups.of(tasks)
 
     def blocks(rows: Tensor) -> Tensor:
         block = distances[rows]
+        if len(groups) > 1:
+            block = block[:, groups.order]
         if not torch.isfinite(block).all():
             raise DataFormatError(
                 'The distance matrix holds NaN or infinite values; distances '
                 'must be finite. To leave entries out, use a task.')
         return block
 
-    with full_precision(distances.device):
-        return _evaluate(
-            blocks, distances.new_zeros(()), labels, tasks, max_rank, topk,
-            memory)
+    # Two copies of a block at a time, before and after ordering columns.
+    return _evaluate(
+        blocks, 2 * distances.element_size(), labels, tasks, groups,
+        max_rank, topk, memory)
 
 
 def _check(labels: Labels, tasks: Sequence[Task], num_query: int,
@@ -647,6 +702,8 @@ def _check(labels: Labels, tasks: Sequence[Task], num_query: int,
                 raise DataFormatError(
                     f'{name} has shape {tuple(value.shape)}, but there are '
                     f'{num} {side} entries: expected ({num},).')
+    if len(tasks) > 62:
+        raise ConfigError(f'At most 62 tasks fit, got {len(tasks)}.')
     if len({task.name for task in tasks}) != len(tasks) or not tasks:
         raise ConfigError(
             'Tasks must be at least one and have names of their own, got '
@@ -661,65 +718,78 @@ def _check(labels: Labels, tasks: Sequence[Task], num_query: int,
             f'topk and memory must be positive, got {topk} and {memory}.')
 
 
+def _moved(labels: Labels, tasks: Sequence[Task],
+           device: torch.device) -> tuple[Labels, list[Task]]:
+    """Labels and tasks on another device."""
+    return labels.to(device), [
+        Task(t.name, t.query.to(device), t.gallery.to(device),
+             t.exclude_same_camera) for t in tasks]
+
+
 def _evaluate(
-        blocks: Callable[[Tensor], Tensor], like: Tensor, labels: Labels,
-        tasks: Sequence[Task], max_rank: int, topk: int, memory: int,
-) -> dict[str, RankingResult]:
+        blocks: Callable[[Tensor], Tensor], item: int, labels: Labels,
+        tasks: Sequence[Task], groups: _Groups, max_rank: int, topk: int,
+        memory: int) -> dict[str, RankingResult]:
     """Walk over chunks of queries; see the module's docstring.
 
     Queries are taken in order of R, so that little is padded, and those with
     R = 0 never have their distances computed.
+
+    Args:
+        blocks: From queries (n,) to distances (n, G), columns in order of
+            the groups.
+        item: Bytes that a distance of a block takes.
+        labels: On the device of the distances.
+        tasks: Likewise.
+        groups: Of these tasks.
+        max_rank: See :func:`evaluate_features`.
+        topk: Likewise.
+        memory: Likewise.
     """
-    device = like.device
-    labels = labels.to(device)
-    tasks = [
-        Task(t.name, t.query.to(device), t.gallery.to(device),
-             t.exclude_same_camera) for t in tasks]
-    group, table = _group(tasks)
-    one_hot = torch.nn.functional.one_hot(group, len(table))
-    groups = one_hot.t().to(like.dtype).contiguous()
     sums = [
-        _Accumulator(task, table[:, i].long(), max_rank, topk)
+        _Accumulator(task, groups.table[:, i], max_rank, topk)
         for i, task in enumerate(tasks)]
     relevant = _Relevant(labels.query_pids, labels.gallery_pids)
     takes_part = torch.stack([task.query for task in tasks]).any(0)
     order = torch.argsort(relevant.count, stable=True)
     order = order[takes_part[order] & (relevant.count[order] > 0)]
+    row_bytes = len(groups.order) * item
     for rows in _chunks(
-            order, relevant.count, len(group), like.element_size(),
-            len(table), memory):
+            order, relevant.count, row_bytes, len(groups), memory):
         chunk = _count(blocks(rows), rows, relevant, labels, groups)
         for total in sums:
             total.add(chunk)
     return {total.task.name: total.result() for total in sums}
 
 
-def _chunks(order: Tensor, count: Tensor, num_gallery: int, item: int,
-            num_groups: int, memory: int) -> Iterator[Tensor]:
+def _chunks(order: Tensor, count: Tensor, row_bytes: int, num_groups: int,
+            memory: int) -> Iterator[Tensor]:
     """Cut queries so that a chunk's block and counts fit ``memory``."""
     counts = count[order].tolist()
     # Per relevant entry: distance, row, flags, two counts by group and the
     # figures made of them, all of 8 bytes.
-    per_slot = 8 * (16 + 4 * num_groups)
+    slot_bytes = 8 * (16 + 4 * num_groups)
     start = 0
     while start < len(counts):
-        size = max(1, memory // (num_gallery * item))
+        size = max(1, memory // row_bytes)
         while True:
             stop = min(start + size, len(counts))
-            need = (num_gallery * item + counts[stop - 1] * per_slot)
-            if size == 1 or need * (stop - start) <= max(
-                    memory, num_gallery * item * 2):
+            need = (stop - start) * (
+                row_bytes + counts[stop - 1] * slot_bytes)
+            # A few relevant entries may overdraw; many make chunks smaller.
+            if size == 1 or need <= 1.25 * memory:
                 break
-            size = max(1, size // 2)
+            size //= 2
         yield order[start:stop]
         start = stop
 
 
 def _count(block: Tensor, rows: Tensor, relevant: _Relevant, labels: Labels,
-           groups: Tensor) -> _Chunk:
+           groups: _Groups) -> _Chunk:
     """Order the relevant entries and count what comes before each."""
     index, real = relevant(rows)
-    limits = block.gather(1, index).masked_fill_(~real, float('inf'))
+    limits = block.gather(1, groups.column[index])
+    limits.masked_fill_(~real, float('inf'))
     limits, place = torch.sort(limits, dim=1, stable=True)
     index, real = index.gather(1, place), real.gather(1, place)
     tile = _CPU_TILE if block.device.type == 'cpu' else _GPU_TILE
