@@ -150,7 +150,7 @@ def test_auto_scale_lr_needs_a_base(run_tool: Callable,
                                     tmp_path: Path) -> None:
     file = tmp_path / 'no_base.py'
     file.write_text(
-        TINY + "auto_scale_lr = dict(_delete_=True, enable=False)\n",
+        TINY + 'auto_scale_lr = dict(_delete_=True, enable=False)\n',
         encoding='utf-8')
     ended = run_tool('train.py', file, '--auto-scale-lr')
     assert ended.code == 2
@@ -178,7 +178,8 @@ def test_test_writes_the_table(run_tool: Callable, tiny: Path, trained: Path,
     ended = run_tool('test.py', tiny, trained, '--work-dir', tmp_path,
                      '--data-root', tiny_hoss, '--out', tmp_path / 'out',
                      '--rerank', '--cfg-options',
-                     'test_evaluator.rerank.k1=8')
+                     'test_evaluator.rerank.k1=8',
+                     'test_evaluator.rerank.k2=3')
     assert ended.code == 0, ended.err
     table = (tmp_path / 'out' / 'table.md').read_text()
     for protocol in ('ALL', 'O2S', 'S2O'):
@@ -258,3 +259,19 @@ def test_two_processes(trained: Path, tiny: Path, tiny_hoss: Path,
     one, two = ((tmp_path / name / 'table.md').read_text()
                 for name in ('one', 'two'))
     assert one == two
+
+
+def test_browse_dataset(run_tool: Callable, tiny: Path, tiny_hoss: Path,
+                        tmp_path: Path) -> None:
+    """One row per chip, the file's and the pipeline's images in it."""
+    from PIL import Image
+    sheets = []
+    for name in ('a.png', 'b.png'):
+        ended = run_tool('analysis/browse_dataset.py', tiny, tmp_path / name,
+                         '--data-root', tiny_hoss, '--rows', '3',
+                         '--columns', '2')
+        assert ended.code == 0, ended.err
+        sheets.append(Image.open(tmp_path / name).convert('RGB'))
+    # Chips are 48 x 24, inputs 32 x 64 (width x height).
+    assert sheets[0].size == (48 + 2 * 32 + 4 * 4, 3 * (64 + 14 + 4) + 4)
+    assert sheets[0].tobytes() == sheets[1].tobytes()

@@ -1,0 +1,71 @@
+"""What the package ships, and that its pages name what exists."""
+
+from __future__ import annotations
+
+import configparser
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from osar_plugin.utils.config import load_config
+
+REPO = Path(__file__).resolve().parents[1]
+
+
+def metafile() -> dict:
+    return yaml.safe_load((REPO / 'configs' / 'metafile.yml').read_text())
+
+
+def test_no_openmmlab_distribution_is_required() -> None:
+    """Both stacks install the same files, so the choice is an extra."""
+    setup = configparser.RawConfigParser()
+    setup.read(REPO / 'setup.cfg')
+    required = setup['options']['install_requires']
+    assert not re.search(r'mmengine|mmcv|mmdet|mmseg|mmpretrain', required)
+    extras = setup['options.extras_require']
+    for stack in ('onedl', 'openmmlab'):
+        assert 'mmengine' in extras[stack]
+        assert stack not in extras['all']
+
+
+@pytest.mark.parametrize('name', ['configs', 'tools', 'model-index.yml'])
+def test_mim_finds_its_files(name: str) -> None:
+    link = REPO / 'osar_plugin' / '.mim' / name
+    assert link.is_symlink()
+    assert link.resolve() == REPO / name
+
+
+def test_model_index_leads_to_the_metafile() -> None:
+    index = yaml.safe_load((REPO / 'model-index.yml').read_text())
+    assert [REPO / path for path in index['Import']] == [
+        REPO / 'configs' / 'metafile.yml']  # yapf: disable
+
+
+@pytest.mark.parametrize('model', metafile()['Models'],
+                         ids=lambda model: model['Name'])
+def test_metafile_agrees_with_the_configs(model: dict) -> None:
+    cfg = load_config(REPO / model['Config'])
+    assert Path(model['Config']).stem == model['Name']
+    assert cfg.train_cfg.max_epochs == model['Metadata']['Epochs']
+    base = cfg.auto_scale_lr.base_batch_size
+    assert base == model['Metadata']['Batch Size']
+    names = {entry['Name'] for entry in metafile()['Collections']}
+    assert model['In Collection'] in names
+
+
+def test_every_config_of_the_top_level_is_listed() -> None:
+    listed = {model['Config'] for model in metafile()['Models']}
+    assert listed == {
+        f'configs/{path.name}' for path in (REPO / 'configs').glob('*.py')}
+
+
+@pytest.mark.parametrize('page', ['README.md', 'configs/README.md'])
+def test_pages_name_what_exists(page: str) -> None:
+    text = (REPO / page).read_text()
+    named = set(re.findall(r'\b(?:tools|configs)/[\w/.-]+\w', text))
+    for name in named:
+        assert (REPO / name).exists(), f'{page}: {name}'
+    for target in re.findall(r'\]\((?!http)([^)#]+)\)', text):
+        assert (REPO / page).parent.joinpath(target).exists(), target
