@@ -15,6 +15,10 @@ import time
 from functools import partial
 from pathlib import Path
 
+# One process per core is at work already; more threads in the matrix
+# products only get in each other's way.
+os.environ['OPENBLAS_NUM_THREADS'] = '1'
+
 try:
     from osar_plugin.datasets.synthetic import WorldError
 except ModuleNotFoundError:

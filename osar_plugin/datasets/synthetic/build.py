@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 #: Grows whenever the same settings give other bytes.
-WORLD_VERSION = 1
+WORLD_VERSION = 2
 STAMP = 'demo_world.json'
 Job = TypeVar('Job')
 

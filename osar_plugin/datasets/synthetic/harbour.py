@@ -67,7 +67,7 @@ class Solid:
 
 def draw_harbour(
     size: float, geometry: np.random.SeedSequence,
-    paint: np.random.SeedSequence,
+    paint: np.random.SeedSequence, spacing: float = 0.5,
 ) -> Scene:
     """A square piece of a harbour: water, a quay, what lies at it.
 
@@ -75,13 +75,14 @@ def draw_harbour(
         size: Extent of the scene in metres.
         geometry: Stream of everything that has a shape.
         paint: Stream of everything that has a colour.
+        spacing: Cell size in metres.
 
     Returns:
-        The scene, at half a metre per cell.
+        The scene.
     """
     rng, brush = np.random.default_rng(geometry), np.random.default_rng(
         paint)
-    scene = Scene(size, size)
+    scene = Scene(size, size, spacing)
     heading = float(rng.uniform(0, 360))
     edge = float(rng.uniform(-0.2, 0.25)) * size
     depth = 1.5 * size

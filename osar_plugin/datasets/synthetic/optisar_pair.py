@@ -24,6 +24,8 @@ _WORLD = 2
 _FAMILY, _DETAIL, _PAINT, _SHOT = range(4)
 #: Pairs in one folder.
 FOLDER = 500
+#: Cells per pixel are fewer than for HOSS: there are many more pictures.
+_SPACING = 0.7
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,9 @@ def _ship_scene(job: PairJob, rng: np.random.Generator) -> tuple[
                      stream(seed, _WORLD, _DETAIL, pid))
     paint = draw_paint(plan, np.random.default_rng(
         stream(seed, _WORLD, _PAINT, pid)))
-    scene = Scene(plan.hull.beam + 24, plan.hull.length + 24)
+    scene = Scene(
+        plan.hull.beam + 24, plan.hull.length + 24,
+        _SPACING * job.settings.pixel)
     Ship(plan, paint).draw(scene, Pose())
     x, y, _ = solid_cells(scene)
     turn = float(np.clip(rng.normal(0, 4), -12, 12))
@@ -89,7 +93,7 @@ def _harbour_scene(job: PairJob) -> tuple[Scene, Frame]:
     # A rim outside the picture, from which layover and shadow come in.
     scene = draw_harbour(
         extent + 30, stream(seed, _WORLD, _DETAIL, pid),
-        stream(seed, _WORLD, _PAINT, pid))
+        stream(seed, _WORLD, _PAINT, pid), _SPACING * job.settings.pixel)
     return scene, Frame(128, 128, job.settings.pixel)
 
 
