@@ -12,6 +12,7 @@ import argparse
 import hashlib
 import logging
 import pickle
+import pickletools
 import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -131,14 +132,39 @@ def _read_pickle(path: Path, map_location: Any) -> Any:
 def _foreign_globals(path: Path) -> list[str] | None:
     """Names outside the admitted ones; None if the file is not whole."""
     if not zipfile.is_zipfile(path):
-        # The format before PyTorch 1.6 cannot be listed without reading it.
-        return [] if path.stat().st_size > 16 else None
+        return _pickled_names(path)
     try:
         with torch.serialization.safe_globals(_safe_globals()):
             return sorted(
                 torch.serialization.get_unsafe_globals_in_checkpoint(path))
     except Exception:  # the file is broken: whatever the parser says of it
         return None
+
+
+def _pickled_names(path: Path) -> list[str] | None:
+    """Read the names from the bytes of a pickle, executing nothing.
+
+    For the formats that PyTorch cannot list: its own before version 1.6
+    (several pickles in a row) and plain ones.
+    """
+    names, strings = set(), ['', '']
+    try:
+        with open(path, 'rb') as file:
+            while file.peek(1):  # type: ignore[attr-defined]
+                for code, value, _ in pickletools.genops(file):
+                    if code.name == 'GLOBAL':
+                        names.add(str(value).replace(' ', '.'))
+                    elif code.name == 'STACK_GLOBAL':
+                        names.add('.'.join(strings[-2:]))
+                    elif isinstance(value, str):
+                        strings.append(value)
+    except (ValueError, EOFError, UnicodeError):
+        pass  # behind the pickles follow the tensors' bytes
+    foreign = {
+        name for name in names
+        if not name.startswith(('torch.', 'collections.OrderedDict'))
+    }
+    return sorted(foreign) or None
 
 
 def _first(error: BaseException) -> str:

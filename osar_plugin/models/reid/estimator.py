@@ -142,7 +142,7 @@ class TransOSS(SafeWeights, BaseModel):
     def _parts(self, output: ViTOutput,
                features: ReIDFeatures) -> dict[str, Tensor]:
         """Collect the (B, ...) tensors that the losses read."""
-        return dict(fused=features.fused.float())
+        return dict(fused=features.fused)
 
     def _losses(self, parts: dict[str, Tensor]) -> dict[str, Tensor]:
         """Losses of the (joint) batch."""
@@ -221,8 +221,8 @@ class SDFNet(TransOSS):
                 raise ConfigError(
                     'loss_orth needs a neck with shared and specific '
                     'features, such as osar_plugin.DisentangledNeck.')
-            parts['shared'] = features.shared.float()
-            parts['specific'] = features.specific.float()
+            parts['shared'] = features.shared
+            parts['specific'] = features.specific
         return parts
 
     def _losses(self, parts: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -81,8 +81,8 @@ class IdentityHead(BaseModule):
         if self.loss_triplet is not None:
             losses['loss_triplet'] = self.loss_triplet(features, labels)
         with torch.no_grad():
-            hits = (scores.argmax(dim=1) == labels).float()
-            losses['accuracy'] = 100 * hits.mean()
+            hits = scores.argmax(dim=1) == labels
+            losses['accuracy'] = 100 * hits.float().mean()
         return losses
 
     def check_labels(self, labels: Tensor) -> None:

@@ -234,8 +234,8 @@ class IdentityLoss(nn.Module):
 
     def forward(self, scores: Tensor, labels: Tensor) -> Tensor:
         """(B, C) scores and (B,) labels to a scalar."""
-        return self.loss_weight * F.cross_entropy(
-            scores.float(), labels, label_smoothing=self.label_smoothing)
+        return self.loss_weight * full_precision(F.cross_entropy)(
+            scores, labels, label_smoothing=self.label_smoothing)
 
 
 @MODELS.register_module()
