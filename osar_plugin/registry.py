@@ -15,15 +15,21 @@ from mmengine.registry import HOOKS as _HOOKS
 from mmengine.registry import INFERENCERS as _INFERENCERS
 from mmengine.registry import METRICS as _METRICS
 from mmengine.registry import MODELS as _MODELS
-from mmengine.registry import \
-    OPTIM_WRAPPER_CONSTRUCTORS as _OPTIM_WRAPPER_CONSTRUCTORS
+from mmengine.registry import (
+    OPTIM_WRAPPER_CONSTRUCTORS as _OPTIM_WRAPPER_CONSTRUCTORS,
+)
 from mmengine.registry import OPTIM_WRAPPERS as _OPTIM_WRAPPERS
 from mmengine.registry import PARAM_SCHEDULERS as _PARAM_SCHEDULERS
 from mmengine.registry import TRANSFORMS as _TRANSFORMS
 from mmengine.registry import VISUALIZERS as _VISUALIZERS
 from mmengine.registry import Registry
 
+from .compat import prepare_torchvision
+
 SCOPE = 'osar_plugin'
+
+# A Runner imports torchvision to report its version.
+prepare_torchvision()
 
 # Opens `_base_='osar_plugin::...'`, `mmengine.hub` and inferencers by name.
 _config_utils.MODULE2PACKAGE.setdefault(SCOPE, SCOPE)

@@ -26,8 +26,11 @@ from mmengine.runner.checkpoint import CheckpointLoader
 from torch import Tensor, nn
 
 from ..io import atomic_write
-from .errors import (CheckpointError, CheckpointMismatchError,
-                     UnsafeCheckpointError)
+from .errors import (
+    CheckpointError,
+    CheckpointMismatchError,
+    UnsafeCheckpointError,
+)
 
 CURE = ('Convert it where you trust it (`torch.load`, then save the plain '
         'state dict as .safetensors) or ask its author for safetensors.')
@@ -47,8 +50,8 @@ def _inert_getattr(owner: Any = None, name: str = '', *_: Any) -> Any:
 
 def _safe_globals() -> list[Any]:
     """Types that files written by MMEngine and by numpy users contain."""
-    multiarray = np._core.multiarray if hasattr(
-        np, '_core') else np.core.multiarray
+    core: Any = getattr(np, '_core', None) or np.core
+    multiarray = core.multiarray
     admitted: list[Any] = [
         HistoryBuffer, argparse.Namespace, slice, np.ndarray, np.dtype,
         (_inert_getattr, 'builtins.getattr')
@@ -264,7 +267,7 @@ def compare(state_dict: Mapping[str, Any], model: nn.Module,
     own = model.state_dict()
     report = LoadReport(
         unexpected=[k for k in state_dict if k not in own])
-    wrong = {}
+    wrong: dict[str, str] = {}
     for key, value in own.items():
         if key not in state_dict:
             report.missing.append(key)

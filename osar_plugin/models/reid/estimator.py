@@ -63,9 +63,9 @@ class TransOSS(SafeWeights, BaseModel):
         super().__init__(
             data_preprocessor or dict(
                 type='osar_plugin.ReIDDataPreprocessor'), init_cfg)
-        self.backbone = MODELS.build(backbone)
-        self.neck = MODELS.build(neck)
-        self.head = MODELS.build(head)
+        self.backbone: Any = MODELS.build(backbone)
+        self.neck: Any = MODELS.build(neck)
+        self.head: Any = MODELS.build(head)
         self.joint_batch = joint_batch
         self.taps: tuple[int, ...] = ()
         adapt_on_load(self)
@@ -121,7 +121,7 @@ class TransOSS(SafeWeights, BaseModel):
         modality, size = self._conditions(inputs, data_samples)
         # One copy for the batch; B small ones would each wait.
         features = self.extract_feat(inputs, modality, size).cpu()
-        for sample, feature in zip(data_samples, features):
+        for sample, feature in zip(data_samples, features, strict=True):
             sample.feature = feature
         return data_samples
 
@@ -263,7 +263,7 @@ class TransOSSPretrain(SafeWeights, BaseModel):
         super().__init__(
             data_preprocessor or dict(
                 type='osar_plugin.ReIDDataPreprocessor'), init_cfg)
-        self.backbone = MODELS.build(backbone)
+        self.backbone: Any = MODELS.build(backbone)
         self.logit_scale = nn.Parameter(torch.tensor(init_logit_scale))
         self.joint_batch = joint_batch
         adapt_on_load(self)

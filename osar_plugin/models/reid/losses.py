@@ -255,6 +255,6 @@ class OrthogonalityLoss(nn.Module):
         return self.loss_weight * orthogonality_loss(shared, specific)
 
 
-def build_loss(cfg: dict[str, Any] | None) -> nn.Module | None:
+def build_loss(cfg: dict[str, Any] | None) -> Any:
     """Build a loss from its config; ``None`` leaves the loss out."""
     return None if cfg is None else MODELS.build(cfg)

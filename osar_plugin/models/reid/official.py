@@ -28,8 +28,12 @@ import torch.nn.functional as F
 from mmengine.logging import print_log
 from torch import Tensor, nn
 
-from ...utils.checkpoint import (LoadReport, compare, load_checkpoint,
-                                 unwrap_state_dict)
+from ...utils.checkpoint import (
+    LoadReport,
+    compare,
+    load_checkpoint,
+    unwrap_state_dict,
+)
 from ...utils.errors import CheckpointMismatchError
 
 # Official prefix, our prefix; the first that fits counts.
@@ -106,7 +110,7 @@ def to_official(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     back = {new: old for old, new in RENAMES}
     for key, value in state_dict.items():
         if key == 'backbone.modality_tokens':
-            out.update(zip(SPECIFIC_TOKENS, value.split(1)))
+            out.update(zip(SPECIFIC_TOKENS, value.split(1), strict=True))
         elif key.startswith('head.bottleneck.'):
             out[neck + key.removeprefix('head.bottleneck.')] = value
         else:
@@ -190,7 +194,8 @@ def adapt(state_dict: Mapping[str, Any],
             for k, v in from_official(source).items()
             if k in own_keys or k.startswith('backbone.')
         }
-    backbone, resized = model.backbone, {}
+    backbone: Any = model.backbone
+    resized: dict[str, str] = {}
     key = 'backbone.pos_embed'
     if isinstance(source.get(key), Tensor) and source[key].ndim == 3:
         source[key], note = resize_positions(

@@ -46,7 +46,7 @@ def test_recomputing_changes_nothing() -> None:
         output = model(*inputs(), taps=(2, ))
         (output.tokens.mean() + output.taps[2].square().mean()).backward()
         grads.append([p.grad for p in model.parameters()])
-    for a, b in zip(*grads):
+    for a, b in zip(*grads, strict=True):
         torch.testing.assert_close(a, b)
 
 

@@ -60,7 +60,7 @@ def batch() -> tuple[Tensor, list[ReIDDataSample], Tensor, Tensor]:
     seed = torch.Generator().manual_seed(20260313)
     images = torch.randn(8, 3, 256, 128, generator=seed)
     rows = []
-    for (w, h), modality in zip(WIDTH_HEIGHT, MODALITY):
+    for (w, h), modality in zip(WIDTH_HEIGHT, MODALITY, strict=True):
         scale = 1.0 if modality else 0.75
         w, h = w * scale, h * scale
         rows.append([(w / 93 - 0.434) / 0.031, (h / 427 - 0.461) / 0.031,
@@ -74,7 +74,7 @@ def make_samples(labels: Any, modality: Any,
                  size: Tensor) -> list[ReIDDataSample]:
     """Data samples of a batch."""
     samples = []
-    for label, sensor, vector in zip(labels, modality, size):
+    for label, sensor, vector in zip(labels, modality, size, strict=True):
         sample = ReIDDataSample()
         sample.label, sample.pid = int(label), int(label)
         sample.modality, sample.size = int(sensor), vector

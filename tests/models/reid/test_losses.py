@@ -10,14 +10,21 @@ import torch
 from torch import Tensor
 from torch.autograd import gradcheck
 
-from osar_plugin.models.reid.losses import (TripletLoss, clip_loss,
-                                            hard_pairs, modality_prototypes,
-                                            orthogonality_loss,
-                                            pairwise_distance, triplet_loss,
-                                            weighted_triplet_loss)
-from osar_plugin.models.reid.structure import (gradient_energy,
-                                               structure_consistency_loss,
-                                               structure_descriptor)
+from osar_plugin.models.reid.losses import (
+    TripletLoss,
+    clip_loss,
+    hard_pairs,
+    modality_prototypes,
+    orthogonality_loss,
+    pairwise_distance,
+    triplet_loss,
+    weighted_triplet_loss,
+)
+from osar_plugin.models.reid.structure import (
+    gradient_energy,
+    structure_consistency_loss,
+    structure_descriptor,
+)
 from osar_plugin.utils.errors import ConfigError, DataFormatError
 
 LABELS = torch.tensor([0, 0, 0, 1, 1, 1, 2, 2])
@@ -93,12 +100,13 @@ def test_weighted_triplet_against_loops() -> None:
     for i in range(8):
         gaps = [float((x[i] - x[j]).norm()) if i != j else 1e-6
                 for j in range(8)]
-        pos = [g for g, label in zip(gaps, LABELS) if label == LABELS[i]]
-        neg = [g for g, label in zip(gaps, LABELS) if label != LABELS[i]]
+        own = LABELS == LABELS[i]
+        pos = [g for g, same in zip(gaps, own, strict=True) if same]
+        neg = [g for g, same in zip(gaps, own, strict=True) if not same]
         up = [math.exp(g) for g in pos]
         down = [math.exp(-g) for g in neg]
-        far = sum(g * w for g, w in zip(pos, up)) / sum(up)
-        near = sum(g * w for g, w in zip(neg, down)) / sum(down)
+        far = sum(g * w for g, w in zip(pos, up, strict=True)) / sum(up)
+        near = sum(g * w for g, w in zip(neg, down, strict=True)) / sum(down)
         total += math.log1p(math.exp(far - near))
     assert math.isclose(
         float(weighted_triplet_loss(x, LABELS)), total / 8, rel_tol=1e-6)
@@ -110,7 +118,7 @@ def test_prototypes_against_loops() -> None:
     for identity in (0, 1):
         rows = identity == LABELS
         for means, sensor in ((optical, 0), (sar, 1)):
-            expected = x[rows & (MODALITY == sensor)].mean(0)
+            expected = x[rows & (sensor == MODALITY)].mean(0)
             for row in means[rows]:
                 torch.testing.assert_close(row, expected)
         assert math.isclose(float(weights[rows].sum()), 1., rel_tol=1e-6)

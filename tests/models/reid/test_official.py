@@ -15,11 +15,17 @@ from recipe import build, official_shapes, tiny_cfg
 from torch import Tensor
 
 from osar_plugin.models.reid.official import from_official, to_official
-from osar_plugin.utils.checkpoint import (load_checkpoint, read_checkpoint,
-                                          save_weights, sha256_of)
-from osar_plugin.utils.errors import (CheckpointError,
-                                      CheckpointMismatchError,
-                                      UnsafeCheckpointError)
+from osar_plugin.utils.checkpoint import (
+    load_checkpoint,
+    read_checkpoint,
+    save_weights,
+    sha256_of,
+)
+from osar_plugin.utils.errors import (
+    CheckpointError,
+    CheckpointMismatchError,
+    UnsafeCheckpointError,
+)
 
 
 def released(name: str, seed: int = 1) -> dict[str, Tensor]:
@@ -233,7 +239,7 @@ def test_files_of_other_models_are_refused(tmp_path: Path) -> None:
                        match=r'\(1, 1, 32\) in the file'):
         load_checkpoint(model, save(tmp_path, wide))
     with pytest.raises(CheckpointMismatchError):
-        model.load_state_dict(wide, strict=False)
+        model.load_state_dict(wide, strict=True)
     for key, value in model.state_dict().items():
         assert torch.equal(value, before[key])
 

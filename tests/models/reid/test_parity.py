@@ -131,7 +131,7 @@ def test_gradients(name: str, model: Any, step: dict[str, Any]) -> None:
         for key, p in model.named_parameters()
     })
     norms = dict(zip(expected['grad_names'].tolist(),
-                     expected['grad_norms'].tolist()))
+                     expected['grad_norms'].tolist(), strict=True))
     largest = max(norms.values())
     assert len(norms) > 150
     for key, norm in norms.items():
