@@ -96,11 +96,10 @@ def prepare_runtime(cfg: Config, launcher: str) -> None:
     processes on CPUs the group is made here, with gloo, and the model is
     wrapped without device ids.
     """
-    from ..compat import prepare_torchvision
+    # Registers with MMEngine, and readies torchvision.
+    from .. import registry  # noqa: F401
     from .checkpoint import use_safe_loading
 
-    # MMEngine imports torchvision to report its version.
-    prepare_torchvision()
     use_safe_loading()
     cfg.launcher = launcher
     if launcher == 'none' or has_accelerator():
