@@ -53,7 +53,7 @@ def run_tool(
     return run
 
 
-@pytest.fixture
+@pytest.fixture(scope='session')
 def run_python() -> Callable[..., Ended]:
     """Run a program in a fresh interpreter."""
 

@@ -1,4 +1,5 @@
-# Ablation of the modules: neither SCL nor DFL: TransOSS under the recipe of SDF-Net.
+# Ablation of the modules: neither SCL nor DFL, which is TransOSS under the
+# recipe of SDF-Net.
 # Paper: 58.6 mAP, 67.6 R1 (ALL), 46.5 (O2S), 44.5 (S2O).
 _base_ = ['../sdfnet_hoss.py']
 

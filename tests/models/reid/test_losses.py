@@ -100,7 +100,7 @@ def test_weighted_triplet_against_loops() -> None:
     for i in range(8):
         gaps = [float((x[i] - x[j]).norm()) if i != j else 1e-6
                 for j in range(8)]
-        own = LABELS == LABELS[i]
+        own = LABELS.eq(LABELS[i])
         pos = [g for g, same in zip(gaps, own, strict=True) if same]
         neg = [g for g, same in zip(gaps, own, strict=True) if not same]
         up = [math.exp(g) for g in pos]
