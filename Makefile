@@ -7,6 +7,7 @@
 #   STACK    onedl (reference) or openmmlab (original)
 #   DEMO     where the demo leaves checkpoints and results
 #   DATA     where the demo's rendered ships go
+#   DEMO_ARGS     more flags for the demo's tools/train.py
 #   PYTEST_ARGS   passed on to pytest
 
 PYTHON ?= python3
@@ -14,6 +15,7 @@ VENV ?= .venv
 STACK ?= onedl
 DEMO ?= demo
 DATA ?= data/demo
+DEMO_ARGS ?=
 PYTEST_ARGS ?=
 
 SHELL := /bin/bash
@@ -66,9 +68,10 @@ DEMO_CONFIG := configs/demo/sdfnet_hoss.py
 DEMO_RUN := $(DEMO)/sdfnet
 .PHONY: demo
 demo: setup
-	$(BIN)/python tools/make_demo_data.py $(DATA)
+	test -d $(DATA)/HOSS || \
+		$(BIN)/python tools/make_demo_data.py $(DATA) --sets hoss
 	$(BIN)/python tools/train.py $(DEMO_CONFIG) \
-		--work-dir $(DEMO_RUN) --data-root $(DATA)
+		--work-dir $(DEMO_RUN) --data-root $(DATA) $(DEMO_ARGS)
 	$(BIN)/python tools/test.py $(DEMO_CONFIG) $(DEMO_RUN) \
 		--work-dir $(DEMO_RUN)/test --data-root $(DATA) \
 		--out $(DEMO_RUN) --show-dir $(DEMO_RUN)/ranked

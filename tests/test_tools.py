@@ -177,7 +177,7 @@ def test_test_writes_the_table(run_tool: Callable, tiny: Path, trained: Path,
                                tiny_hoss: Path, tmp_path: Path) -> None:
     ended = run_tool('test.py', tiny, trained, '--work-dir', tmp_path,
                      '--data-root', tiny_hoss, '--out', tmp_path / 'out',
-                     '--rerank', '--cfg-options',
+                     '--show-dir', tmp_path / 'show', '--rerank', '--cfg-options',
                      'test_evaluator.rerank.k1=8',
                      'test_evaluator.rerank.k2=3')
     assert ended.code == 0, ended.err
@@ -187,6 +187,7 @@ def test_test_writes_the_table(run_tool: Callable, tiny: Path, trained: Path,
     assert 'ALL-rerank' in table
     assert (tmp_path / 'out' / 'results.json').is_file()
     assert (tmp_path / 'out' / 'per_query.csv').is_file()
+    assert (tmp_path / 'show' / 'ranked_O2S.png').is_file()
 
 
 def test_out_refuses_a_pickle(run_tool: Callable, tiny: Path, trained: Path,
