@@ -37,6 +37,9 @@ def parse_args() -> argparse.Namespace:
         '--out',
         help='folder for table.md, results.json and per_query.csv')
     parser.add_argument(
+        '--show-dir',
+        help='folder for ranked lists of some queries and CMC curves')
+    parser.add_argument(
         '--rerank',
         action='store_true',
         help='k-reciprocal re-ranking beside the plain figures')
@@ -110,6 +113,22 @@ def set_on_metrics(cfg: Config, flag: str, key: str, value: Any) -> None:
             'osar_plugin.ReIDMetric does.')
 
 
+def show_in(cfg: Config, folder: str) -> None:
+    """Let the test draw, with the settings that the config has for it."""
+    name = 'osar_plugin.ReIDVisualizationHook'
+    hooks = [dict(hook) for hook in cfg.get('custom_hooks') or []]
+    own = [
+        hook for hook in hooks
+        if hook.get('type') in (name, name.partition('.')[2])]
+    if not own:
+        own = [dict(type=name)]
+        hooks += own
+    for hook in own:
+        hook['out_dir'] = folder
+    # A config copies what it is given.
+    cfg.custom_hooks = hooks
+
+
 def merge_args(cfg: Config, args: argparse.Namespace) -> None:
     """Put the command line into the config."""
     cfg.work_dir = args.work_dir or cfg.get('work_dir') or str(
@@ -124,6 +143,8 @@ def merge_args(cfg: Config, args: argparse.Namespace) -> None:
                 f'--out {args.out}: expected a folder, which gets table.md, '
                 'results.json and per_query.csv.')
         set_on_metrics(cfg, '--out', 'out_dir', args.out)
+    if args.show_dir:
+        show_in(cfg, args.show_dir)
     if args.rerank:
         set_on_metrics(cfg, '--rerank', 'rerank', {})
     if args.amp:
