@@ -19,8 +19,10 @@ from mmengine.registry import (
     OPTIM_WRAPPER_CONSTRUCTORS as _OPTIM_WRAPPER_CONSTRUCTORS,
 )
 from mmengine.registry import OPTIM_WRAPPERS as _OPTIM_WRAPPERS
+from mmengine.registry import OPTIMIZERS as _OPTIMIZERS
 from mmengine.registry import PARAM_SCHEDULERS as _PARAM_SCHEDULERS
 from mmengine.registry import TRANSFORMS as _TRANSFORMS
+from mmengine.registry import VISBACKENDS as _VISBACKENDS
 from mmengine.registry import VISUALIZERS as _VISUALIZERS
 from mmengine.registry import Registry
 
@@ -53,3 +55,7 @@ FUNCTIONS = _child('function', _FUNCTIONS, 'engine')
 METRICS = _child('metric', _METRICS, 'evaluation')
 VISUALIZERS = _child('visualizer', _VISUALIZERS, 'visualization')
 INFERENCERS = _child('inferencer', _INFERENCERS, 'apis')
+# Empty: a Runner builds from these two as well, and MMEngine warns of each
+# that has no child of the default scope.
+OPTIMIZERS = _child('optimizer', _OPTIMIZERS, 'engine')
+VISBACKENDS = _child('vis_backend', _VISBACKENDS, 'visualization')
