@@ -177,8 +177,8 @@ def test_test_writes_the_table(run_tool: Callable, tiny: Path, trained: Path,
                                tiny_hoss: Path, tmp_path: Path) -> None:
     ended = run_tool('test.py', tiny, trained, '--work-dir', tmp_path,
                      '--data-root', tiny_hoss, '--out', tmp_path / 'out',
-                     '--show-dir', tmp_path / 'show', '--rerank', '--cfg-options',
-                     'test_evaluator.rerank.k1=8',
+                     '--show-dir', tmp_path / 'show', '--rerank',
+                     '--cfg-options', 'test_evaluator.rerank.k1=8',
                      'test_evaluator.rerank.k2=3')
     assert ended.code == 0, ended.err
     table = (tmp_path / 'out' / 'table.md').read_text()
