@@ -89,13 +89,14 @@ def random_labels(rng, num_query, num_gallery, ids):
 
 
 @pytest.mark.parametrize('many', [0, 64])
-@pytest.mark.parametrize('tile', [8, 2**21])
+@pytest.mark.parametrize('tile', [8, 2**24])
 @pytest.mark.parametrize('levels', [3, 10**6])
 def test_protocols_in_one_pass_are_sorting_and_filtering(
         monkeypatch, many, tile, levels):
     """With few levels nearly everything ties; ids up to half the gallery."""
     monkeypatch.setattr(ranking, '_MANY', many)
-    monkeypatch.setattr(ranking, '_CPU_TILE', tile)
+    monkeypatch.setattr(ranking, '_TILE', dict(cpu=tile))
+    monkeypatch.setattr(ranking, '_STRIP', 5)
     rng = np.random.default_rng(levels + many)
     for _ in range(8):
         num_query, num_gallery = rng.integers(1, 25), rng.integers(1, 60)
@@ -110,7 +111,8 @@ def test_protocols_in_one_pass_are_sorting_and_filtering(
             'some', *tensors(rng.random(num_query) < .7,
                              rng.random(num_gallery) < .5)))
         results = evaluate_distances(
-            torch.as_tensor(distances), labels, tasks, memory=2000)
+            torch.as_tensor(distances), labels, tasks,
+            memory=int(rng.choice([2000, 2**28])))
         for task in tasks:
             check(results[task.name], plain(distances, labels, task))
 
@@ -171,6 +173,26 @@ def test_figures_do_not_follow_autocast_or_matmul_precision():
         torch.set_float32_matmul_precision('highest')
     assert distances.dtype == torch.float32
     assert result.summary() == expected.summary()
+
+
+def test_grad_and_inference_mode_reach_the_threads():
+    query, gallery, *pids = golden_features()
+    labels, tasks = Labels(*pids), [everything(30, 120)]
+    expected = evaluate_features(query, gallery, labels, tasks)['all']
+    query.requires_grad_()
+    distances = ranking.squared_distances(
+        ranking.prepare_features(query), ranking.prepare_features(gallery))
+    results = [
+        evaluate_features(query, gallery, labels, tasks)['all'],
+        evaluate_distances(distances.requires_grad_(), labels, tasks)['all']]
+    with torch.inference_mode():
+        results.append(
+            evaluate_features(query, gallery, labels, tasks)['all'])
+    threads = torch.get_num_threads()
+    for result in results:
+        assert result.summary() == expected.summary()
+        assert not result.average_precision.requires_grad
+    assert torch.get_num_threads() == threads
 
 
 def test_queries_without_a_match_are_skipped_and_counted():
