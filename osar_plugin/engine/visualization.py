@@ -251,7 +251,9 @@ class _Drawing:
         write_png(picture, Path(self.hook.out_dir, f'{name}.png'))
         visualizer = getattr(self.runner, 'visualizer', None)
         if visualizer is not None:
-            visualizer.add_image(name, picture, self.runner.iter)
+            # Without a step: asking the runner for it would build the
+            # training loop, which needs the training data.
+            visualizer.add_image(name, picture)
 
 
 def _count(number: int, one: str, many: str) -> str:

@@ -164,7 +164,7 @@ def spread(count: int, wanted: int) -> list[int]:
     """At most ``wanted`` of ``count`` rows, evenly spread and ascending."""
     if count <= wanted:
         return list(range(count))
-    places = np.linspace(0, count - 1, wanted) if wanted > 1 else [0]
+    places = np.linspace(0, count - 1, wanted)
     return [int(place) for place in np.round(places)]
 
 
