@@ -11,6 +11,15 @@ from osar_plugin.utils.errors import ConfigError, DataFormatError
 from .cases import GOLDEN, everything, golden_features
 
 
+@pytest.fixture(autouse=True)
+def _one_thread():
+    """Thousands of tiny steps, whose threads would wait for each other."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 def plain(query, gallery, k1, k2, lambda_value, dtype=np.float32):
     """The method written down row by row, with V in ``dtype``."""
     features = torch.cat([query, gallery])
