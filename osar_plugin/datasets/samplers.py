@@ -170,7 +170,7 @@ class RandomIdentitySampler(IdentityBatchSampler):
     of them with replacement. Then P identities at a time, drawn at random,
     give one group each, until fewer than P have one left. Epoch 0 with seed
     s is the order of the official sampler after ``random.seed(s)`` and
-    ``numpy.random.seed(s)`` (spec section 4).
+    ``numpy.random.seed(s)``.
 
     Args: see :class:`IdentityBatchSampler`.
     """

@@ -23,8 +23,8 @@ class WarmupCosineLR(LRSchedulerMixin, _ParamScheduler):
         t >= w:  0.002 r + (b - 0.002 r) (1 + cos(pi t / E)) / 2
 
     The cosine is not shifted by the warm-up, and every group warms up from
-    and ends at the same rate, whatever its factor (official
-    ``CosineLRScheduler`` as those recipes set it).
+    and ends at the same rate, whatever its factor: the curve of the
+    released code.
 
     Args:
         optimizer: The optimizer or its wrapper.

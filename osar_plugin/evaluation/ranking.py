@@ -186,7 +186,7 @@ def full_precision(device: torch.device) -> Iterator[None]:
     """Float32 products in full: no autocast, no TF32 or bfloat16 inside.
 
     Half-precision products put a self-distance near 1 on features that are
-    not normalised (reid.md section 5, defect 5).
+    not normalised.
     """
     precision = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision('highest')
@@ -247,8 +247,8 @@ def squared_distances(
         query: Tensor, gallery: Tensor, out: Tensor | None = None) -> Tensor:
     """Squared Euclidean distances, |q|^2 + |g|^2 - 2 q.g.
 
-    The order of operations is that of the official ``utils/metrics.py``
-    (``euclidean_distance``): no clamp, no root.
+    The order of operations is that of the authors' evaluator: no clamp, no
+    root.
 
     Args:
         query: (Q, D) float32.
@@ -600,7 +600,7 @@ def evaluate_features(
 ) -> dict[str, RankingResult]:
     """Retrieval figures of every task in one pass over the distances.
 
-    Distances are squared Euclidean in float32 (reid.md section 2). Memory is
+    Distances are squared Euclidean in float32. Memory is
     the features, one distance block of ``memory`` bytes and a few values
     per query, whatever Q x G is.
 

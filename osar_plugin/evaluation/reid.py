@@ -81,7 +81,7 @@ class _Side:
 class ReIDMetric(BaseMetric):
     """CMC, mAP, mINP and mAP@k under every protocol at once.
 
-    The authors' protocol (reid.md section 2) is the default: L2-normalised
+    The protocol of the authors is the default: L2-normalised
     features, squared Euclidean distances in float32, nothing removed from
     the gallery, queries without a match skipped. Where a protocol has both
     modalities on both sides (ALL), the figures without entries of the

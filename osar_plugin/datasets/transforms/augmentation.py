@@ -244,8 +244,8 @@ def pad_crop(
 class RandomErasing(BaseTransform):
     """Replace one rectangle by noise.
 
-    Officially (timm's erasing in its ``pixel`` mode, spec section 4) the
-    noise is N(0, 1) for each pixel and channel of the normalised image. The
+    Officially (timm's erasing in its ``pixel`` mode) the noise is N(0, 1)
+    for each pixel and channel of the normalised image. The
     normalisation happens on the device here, so the noise is
     ``255 * (mean + std * N(0, 1))``: the same after normalisation. It is
     not clipped, which is why the image becomes float32, erased or not.

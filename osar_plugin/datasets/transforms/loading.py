@@ -93,7 +93,7 @@ def ship_size(
     """The ship-size vector of a chip that is cut tightly around its ship.
 
     ``[(w / 93 - 0.434) / 0.031, (h / 427 - 0.461) / 0.031, h / w]`` with w
-    and h in metres (official ``datasets/bases.py``, spec 1.3). The divisor
+    and h in metres (the released TransOSS). The divisor
     0.031 is a variance where a standard deviation would be expected;
     published weights were trained with it.
 

@@ -1,7 +1,7 @@
 """Vision transformer with one tokenizer per sensor.
 
-The backbone of TransOSS and SDF-Net (spec: official ``vit_transoss.py``).
-Each image goes through the patch embedding of its own sensor, then through
+The backbone of TransOSS (ICCV 2025), which SDF-Net and MOS build on. Each
+image goes through the patch embedding of its own sensor, then through
 shared blocks::
 
     image (B, 3, H, W) -- patch_embeds[modality] --> (B, h*w, D)

@@ -1,6 +1,6 @@
 """Checkpoints of the authors, both ways.
 
-Accepted (spec: published files of TransOSS, MOS and SDF-Net):
+Accepted:
 
 * the plain ViT-B/16 of timm (197 positions, one tokenizer, a head);
 * the pair-pre-trained backbone, with and without ``base.``;
