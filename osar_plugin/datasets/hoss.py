@@ -91,7 +91,7 @@ def cross_members(
     """Members of O2S or S2O by modality.
 
     Queries without an image of their ship in the gallery are left out, as
-    the authors did (88 optical queries become 65, spec 1.2).
+    the authors did (88 optical queries become 65).
 
     Returns:
         File names of the queries and of the gallery.
@@ -355,7 +355,7 @@ class HOSS(ShipDataset):
         """Say where the subset folder and the filter differ.
 
         Queries without a match count on neither side: the evaluation skips
-        them (spec 2, rule 5).
+        them.
         """
         pids = {row['pid'] for row in subset[1]}
         folder = (

@@ -42,7 +42,7 @@ class OptiSarPair(ShipDataset):
     """Pairs of an optical and a SAR image of the same identity.
 
     Files lie one folder deep; the identity is the second part of the name,
-    the modality the last (spec 1.4). Every combination of an optical and a
+    the modality the last. Every combination of an optical and a
     SAR image of one identity is a row, identities in ascending order, and
     within one the paths in theirs. Identities with one modality make no
     pair; their number is logged.

@@ -21,7 +21,7 @@ from .loading import SAR, modality_of, require_key
 def scale_by_max(image: np.ndarray) -> np.ndarray:
     """``x / max(x) * 255``, cut (not rounded) to 8 bit.
 
-    Official ``datasets/bases.py`` of TransOSS and SDF-Net (spec 1.3).
+    The released code of TransOSS and SDF-Net.
     Negative values, for which the official cast has no defined result,
     become 0.
 
@@ -42,7 +42,7 @@ def scale_by_percentiles(
     """Stretch between two percentiles, cut (not rounded) to 8 bit.
 
     ``clip((x - p_low) / (p_high - p_low + 1e-8) * 255, 0, 255)``, the
-    denoising of MOS (spec 7.2).
+    denoising of MOS.
 
     Args:
         image: Float array of any shape.
