@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
+from mmengine.logging import MMLogger, print_log
 from mmengine.optim import DefaultOptimWrapperConstructor
 from torch import nn
 
@@ -34,7 +38,8 @@ class MergedGroupsConstructor(DefaultOptimWrapperConstructor):
 
     The default makes one group per tensor, which costs PyTorch's
     multi-tensor optimizers their advantage: 150 small updates instead of
-    two large ones. Frozen parameters stay out of the optimizer.
+    two large ones. Frozen parameters stay out of the optimizer. The log has
+    a line for each group, not three for each tensor.
     """
 
     def add_params(self,
@@ -43,9 +48,30 @@ class MergedGroupsConstructor(DefaultOptimWrapperConstructor):
                    prefix: str = '',
                    is_dcn_module: int | float | None = None) -> None:
         """Collect the groups of a module; see the base class."""
-        super().add_params(params, module, prefix, is_dcn_module)
-        if prefix == '':
-            params[:] = merge_groups([
-                group for group in params
-                if all(p.requires_grad for p in group['params'])
-            ])
+        if prefix:
+            super().add_params(params, module, prefix, is_dcn_module)
+            return
+        with _quiet():
+            super().add_params(params, module, prefix, is_dcn_module)
+        params[:] = merge_groups([
+            group for group in params
+            if all(p.requires_grad for p in group['params'])
+        ])
+        for group in params:
+            settings = {k: v for k, v in group.items() if k != 'params'}
+            print_log(
+                f'Parameter group: {len(group["params"])} tensors, lr '
+                f'{settings.pop("lr", self.base_lr):g}, {settings}',
+                logger='current')
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Hold back MMEngine's three lines for each tensor with settings."""
+    logger = MMLogger.get_current_instance()
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
