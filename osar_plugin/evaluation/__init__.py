@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from .ranking import (
-                      PROTOCOLS,
-                      Labels,
-                      Protocol,
-                      RankingResult,
-                      Task,
-                      evaluate_distances,
-                      evaluate_features,
-                      make_tasks,
-                      top_k,
+    PROTOCOLS,
+    Labels,
+    Protocol,
+    RankingResult,
+    Task,
+    evaluate_distances,
+    evaluate_features,
+    make_tasks,
+    top_k,
 )
 from .reid import ReIDMetric
 from .rerank import k_reciprocal

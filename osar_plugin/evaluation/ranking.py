@@ -265,6 +265,27 @@ def squared_distances(
         return block.addmm_(query, gallery.t(), beta=1, alpha=-2)
 
 
+def angular_distances(query: Tensor, gallery: Tensor,
+                      eps: float = 1e-5) -> Tensor:
+    """Angles between features: the other distance of the authors' code.
+
+    Ranks like :func:`squared_distances` of unit features, but for the
+    cosines clamped near -1 and 1.
+
+    Args:
+        query: (Q, D) floating.
+        gallery: (G, D) floating.
+        eps: Distance from -1 and 1 at which the cosine is clamped.
+
+    Returns:
+        (Q, G) radians.
+    """
+    with full_precision(query.device):
+        cosine = torch.nn.functional.normalize(
+            query, dim=1) @ torch.nn.functional.normalize(gallery, dim=1).t()
+        return cosine.clamp_(-1 + eps, 1 - eps).arccos_()
+
+
 @dataclass
 class _FeatureBlocks:
     """Distance blocks computed from features into one reused buffer."""

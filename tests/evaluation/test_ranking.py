@@ -68,6 +68,9 @@ def test_golden_features():
         ranking.prepare_features(query), ranking.prepare_features(gallery))
     np.testing.assert_allclose(
         distances.numpy(), golden['feat_dist'], rtol=0, atol=1e-6)
+    np.testing.assert_allclose(
+        ranking.angular_distances(query, gallery).numpy(),
+        golden['feat_arccos'], rtol=0, atol=1e-6)
     result = evaluate_features(
         query, gallery, Labels(query_pids, gallery_pids),
         [everything(30, 120)])['all']

@@ -53,7 +53,7 @@ class HossSettings:
     """
 
     seed: int = 0
-    train_ids: int = 160
+    train_ids: int = 480
     test_ids: int = 68
     distractor_ids: int = 60
     sequences: int = 13

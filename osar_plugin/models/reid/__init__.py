@@ -17,11 +17,13 @@
     descriptor (B, D): compared at test time
 
 ``losses`` holds the functions, ``estimator`` puts the parts together,
-``official`` reads and writes the authors' checkpoints.
+``official`` reads and writes the authors' checkpoints, ``alignment`` holds
+the modality alignment and the fusion of views of MOS.
 """
 
 from __future__ import annotations
 
+from .alignment import ModalityAlignmentLoss
 from .dfl import ClassTokenNeck, DisentangledNeck, ReIDFeatures
 from .estimator import SDFNet, TransOSS, TransOSSPretrain
 from .head import IdentityHead
@@ -31,6 +33,7 @@ from .structure import StructureConsistency
 
 __all__ = [
     'ClassTokenNeck', 'DisentangledNeck', 'IdentityHead', 'IdentityLoss',
-    'OrthogonalityLoss', 'ReIDDataPreprocessor', 'ReIDFeatures', 'SDFNet',
-    'StructureConsistency', 'TransOSS', 'TransOSSPretrain', 'TripletLoss'
+    'ModalityAlignmentLoss', 'OrthogonalityLoss', 'ReIDDataPreprocessor',
+    'ReIDFeatures', 'SDFNet', 'StructureConsistency', 'TransOSS',
+    'TransOSSPretrain', 'TripletLoss'
 ]
