@@ -309,14 +309,14 @@ def load_checkpoint(model: nn.Module, path: str | Path) -> LoadReport:
         CheckpointError: See :func:`read_checkpoint` and :func:`compare`.
     """
     state_dict = unwrap_state_dict(read_checkpoint(path))
-    adapt = getattr(model, 'adapt_state_dict', None)
-    if adapt is None:
-        report = compare(state_dict, model)
-    else:
-        state_dict, report = adapt(state_dict)
+    print_log(f'Weights from {path}', logger='current', level=logging.INFO)
+    if hasattr(model, 'load_report'):
+        model.load_state_dict(state_dict, strict=False)  # logs its report
+        return model.load_report  # type: ignore[return-value]
+    report = compare(state_dict, model)
     state_dict = {k: v for k, v in state_dict.items() if k in report.loaded}
     model.load_state_dict(state_dict, strict=False)
-    print_log(f'{path}: {report}', logger='current', level=logging.INFO)
+    print_log(f'Weights: {report}', logger='current', level=logging.INFO)
     return report
 
 

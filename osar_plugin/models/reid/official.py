@@ -223,7 +223,8 @@ def adapt_on_load(model: nn.Module) -> None:
     """Let every ``load_state_dict`` of a model accept the known layouts.
 
     Done in a pre-hook of the root module, so that MMEngine's ``load_from``
-    and ``resume`` profit as well as plain PyTorch.
+    and ``resume`` profit as well as plain PyTorch. The report is logged and
+    kept as ``model.load_report``.
     """
 
     def hook(module: nn.Module, state_dict: dict[str, Any], prefix: str,
@@ -231,10 +232,9 @@ def adapt_on_load(model: nn.Module) -> None:
         if prefix:
             return  # wrapped (EMA, DDP): the wrapper saved our own keys
         adapted, report = adapt(state_dict, module)
-        complete = not (report.missing or report.resized
-                        or report.mismatched)
-        level = logging.DEBUG if complete else logging.INFO
-        print_log(f'Weights: {report}', logger='current', level=level)
+        module.load_report = report  # type: ignore[assignment]
+        print_log(
+            f'Weights: {report}', logger='current', level=logging.INFO)
         state_dict.clear()
         state_dict.update(adapted)
 
@@ -246,15 +246,13 @@ class SafeWeights:
 
     MMEngine would hand the file to its own loader, which on one stack falls
     back to unpickling.
+
+    Attributes:
+        load_report: What became of the weights loaded last.
     """
 
     init_cfg: Any
-
-    def adapt_state_dict(
-            self, state_dict: Mapping[str, Any]
-    ) -> tuple[dict[str, Tensor], LoadReport]:
-        """See :func:`adapt`."""
-        return adapt(state_dict, self)  # type: ignore[arg-type]
+    load_report: LoadReport | None = None
 
     def init_weights(self) -> None:
         """Initialise, then load the file that ``init_cfg`` names."""
