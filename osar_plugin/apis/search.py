@@ -166,8 +166,7 @@ def nearest(
     faiss searches the inner products of the normalised descriptors
     (``IndexFlatIP``, exhaustive) for a few candidates more than asked for;
     their distances are then computed and ordered as without it. Approximate
-    indices are not offered: at a million chips the exhaustive one answers in
-    a fraction of a second.
+    indices are not offered: their answers would depend on their training.
 
     Args:
         query: (Q, D).

@@ -23,7 +23,7 @@ from ..evaluation.ranking import (
     evaluate_features,
     top_k,
 )
-from ..evaluation.reid import ReIDMetric, _own_image
+from ..evaluation.reid import ReIDMetric, own_image
 from ..registry import HOOKS
 from ..utils.errors import ConfigError
 from ..visualization.reid import (
@@ -133,7 +133,7 @@ class _Recorder(ReIDMetric):
                  if bool(t.query.any()) and bool(t.gallery.any())]
         if not tasks:
             return {}
-        own = _own_image(query, gallery) if self.ignore_self else None
+        own = own_image(query, gallery) if self.ignore_self else None
         labels = Labels(
             query.pid, gallery.pid, query.modality, gallery.modality, own)
         figures = evaluate_features(

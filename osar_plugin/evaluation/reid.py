@@ -285,7 +285,7 @@ class ReIDMetric(BaseMetric):
             self, query: _Side, gallery: _Side) -> dict[str, RankingResult]:
         labels = Labels(
             query.pid, gallery.pid, query.modality, gallery.modality,
-            _own_image(query, gallery) if self.ignore_self else None)
+            own_image(query, gallery) if self.ignore_self else None)
         tasks = self._tasks(query, gallery)
         max_rank = max(50, *self.ranks)
         features = query.feature.to(self.device), gallery.feature.to(
@@ -337,7 +337,7 @@ class ReIDMetric(BaseMetric):
         print_log(f'Figures written to {folder}.', 'current')
 
 
-def _own_image(query: _Side, gallery: _Side) -> Tensor:
+def own_image(query: _Side, gallery: _Side) -> Tensor:
     """(Q,) gallery row of the query's own image, -1 where there is none."""
     rows = {
         key: row for row, key in reversed(list(enumerate(_keys(gallery))))}

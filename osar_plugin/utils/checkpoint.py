@@ -322,8 +322,11 @@ def load_checkpoint(model: nn.Module, path: str | Path) -> LoadReport:
 
 def sha256_of(path: str | Path) -> str:
     """Hexadecimal SHA-256 of a file."""
+    digest = hashlib.sha256()
     with open(path, 'rb') as file:
-        return hashlib.file_digest(file, 'sha256').hexdigest()
+        while block := file.read(2**20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def save_weights(state_dict: Mapping[str, Tensor], path: str | Path) -> str:
