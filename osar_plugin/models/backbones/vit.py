@@ -67,6 +67,19 @@ class DropPath(nn.Module):
         return f'drop_prob={self.drop_prob}'
 
 
+def plain_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Softmax attention written out, in the precision of its inputs.
+
+    Args:
+        q: (B, heads, N, channels of a head), like ``k`` and ``v``.
+    """
+    # Autocast would widen the softmax to float32 and narrow it again; the
+    # kernel accumulates in float32 in any case.
+    with torch.autocast(q.device.type, enabled=False):
+        weights = (q * q.shape[-1]**-0.5) @ k.transpose(-2, -1)
+        return weights.softmax(dim=-1) @ v
+
+
 class Attention(nn.Module):
     """Multi-head self-attention.
 
@@ -74,8 +87,9 @@ class Attention(nn.Module):
         dim: Channels D.
         num_heads: Heads; D must be a multiple of it.
         qkv_bias: Whether the joint projection has a bias.
-        fused: Use PyTorch's fused kernel. The plain form gives the same
-            numbers, slower and with an (N, N) matrix in memory.
+        fused: Use PyTorch's fused kernel where it is the faster one. The
+            plain form gives the same numbers with an (N, N) matrix in
+            memory.
     """
 
     def __init__(self,
@@ -94,11 +108,14 @@ class Attention(nn.Module):
         b, n, d = x.shape
         qkv = self.qkv(x).view(b, n, 3, self.num_heads, d // self.num_heads)
         q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
-        if self.fused:
+        # On CPUs the fused kernel is slower than the plain form in bfloat16
+        # at these lengths: about twice forward and four times backward at
+        # 131 tokens (tools/benchmark/reid.py).
+        slow = q.device.type == 'cpu' and q.dtype == torch.bfloat16
+        if self.fused and not slow:
             out = F.scaled_dot_product_attention(q, k, v)
         else:
-            weights = (q * q.shape[-1]**-0.5) @ k.transpose(-2, -1)
-            out = weights.softmax(dim=-1) @ v
+            out = plain_attention(q, k, v)
         return self.proj(out.transpose(1, 2).reshape(b, n, d))
 
 

@@ -38,6 +38,16 @@ def test_fused_attention_equals_plain() -> None:
     torch.testing.assert_close(*grads, rtol=1e-4, atol=1e-6)
 
 
+def test_attention_in_bfloat16_stays_close() -> None:
+    """Both forms under autocast, against float32."""
+    exact = make(fused_attention=True).eval()(*inputs()).tokens
+    with torch.autocast('cpu', dtype=torch.bfloat16):
+        for fused in (True, False):
+            mixed = make(fused_attention=fused).eval()(*inputs()).tokens
+            torch.testing.assert_close(
+                mixed.float(), exact, rtol=0.03, atol=0.03)
+
+
 def test_recomputing_changes_nothing() -> None:
     grads = []
     for with_cp in (True, False):
