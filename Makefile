@@ -72,10 +72,14 @@ demo: setup
 		$(BIN)/python tools/make_demo_data.py $(DATA) --sets hoss
 	$(BIN)/python tools/train.py $(DEMO_CONFIG) \
 		--work-dir $(DEMO_RUN) --data-root $(DATA) $(DEMO_ARGS)
+	$(BIN)/python tools/test.py $(DEMO_CONFIG) untrained \
+		--work-dir $(DEMO)/untrained/test --data-root $(DATA) \
+		--out $(DEMO)/untrained
 	$(BIN)/python tools/test.py $(DEMO_CONFIG) $(DEMO_RUN) \
 		--work-dir $(DEMO_RUN)/test --data-root $(DATA) \
 		--out $(DEMO_RUN) --show-dir $(DEMO_RUN)/ranked
-	@cat $(DEMO_RUN)/table.md
+	@echo 'before training:'; cat $(DEMO)/untrained/table.md
+	@echo 'after training:'; cat $(DEMO_RUN)/table.md
 	@echo 'table: $(DEMO_RUN)/table.md  pictures: $(DEMO_RUN)/ranked'
 
 .PHONY: test
@@ -91,7 +95,7 @@ lint: setup
 .PHONY: clean
 clean:
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache \
-		.hypothesis work_dirs $(DEMO) $(DATA)
+		.hypothesis $(DEMO) $(DATA)
 	find osar_plugin tools tests -name __pycache__ -prune -exec rm -rf {} +
 
 .PHONY: distclean

@@ -17,4 +17,5 @@ model = dict(
 
 # strictly 2 optical + 2 SAR images per identity instead of 4 at random
 train_dataloader = dict(
-    sampler=dict(type='osar_plugin.ModalityBalancedSampler'))
+    sampler=dict(
+        type='osar_plugin.ModalityBalancedSampler', single_modality='drop'))

@@ -57,10 +57,28 @@ def test_train_resume_and_test(world: Path, repo: Path, tmp_path: Path,
     table = (tmp_path / 'out/table.md').read_text()
     for protocol in ('ALL', 'O2S', 'S2O'):
         assert protocol in table and protocol in json.dumps(results)
+    done = run_python(
+        repo / 'tools/test.py', config, 'untrained', '--work-dir',
+        tmp_path / 'test', '--data-root', world, '--out', tmp_path / 'raw',
+        '--cfg-options', *TINY, 'model.head.num_classes=20')
+    assert done.code == 0, done.err
+    untrained = json.loads((tmp_path / 'raw/results.json').read_text())
+    assert untrained != results
     trained = [json.loads(line) for line in next(
         (tmp_path / 'run').glob('*/vis_data/scalars.json')
     ).read_text().splitlines()]
     assert any('ALL/mAP' in row for row in trained)
+
+
+def test_resuming_from_weights_alone(repo: Path, tmp_path: Path,
+                                     run_tool: Callable[..., Any]) -> None:
+    path = tmp_path / 'released.pth'
+    torch.save({'base.cls_token': torch.zeros(1, 1, 768)}, path)
+    ended = run_tool('train.py', repo / 'configs/sdfnet_hoss.py',
+                     '--work-dir', tmp_path, '--resume', path)
+    assert ended.code == 2
+    assert 'no meta and no optimizer' in ended.err
+    assert f'load_from={path}' in ended.err
 
 
 @pytest.mark.slow

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config, DictAction
+from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
 from osar_plugin.utils import launch
@@ -20,6 +21,8 @@ from osar_plugin.utils.config import (
 )
 from osar_plugin.utils.errors import CheckpointError, ConfigError
 
+UNTRAINED = 'untrained'
+
 
 def parse_args() -> argparse.Namespace:
     """Command line arguments."""
@@ -27,7 +30,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('config', help='config file')
     parser.add_argument(
         'checkpoint',
-        help='checkpoint file, or a work dir: the latest one in it')
+        help='checkpoint file, or a work dir: the latest one in it; '
+        f'{UNTRAINED!r} for the initial weights')
     parser.add_argument(
         '--work-dir',
         help='where logs go; default: work_dirs/<name of the config>')
@@ -133,7 +137,8 @@ def merge_args(cfg: Config, args: argparse.Namespace) -> None:
     """Put the command line into the config."""
     cfg.work_dir = args.work_dir or cfg.get('work_dir') or str(
         Path('work_dirs', Path(args.config).stem))
-    cfg.load_from = find_checkpoint(args.checkpoint)
+    cfg.load_from = None if args.checkpoint == UNTRAINED else (
+        find_checkpoint(args.checkpoint))
     cfg.resume = False
     if args.data_root:
         set_data_root(cfg, args.data_root)
@@ -166,7 +171,18 @@ def main() -> None:
             f'{", ".join(missing)}.')
     merge_args(cfg, args)
     launch.prepare_runtime(cfg, args.launcher)
-    Runner.from_cfg(cfg).test()
+    runner = Runner.from_cfg(cfg)
+    model = runner.model
+    if is_model_wrapper(model):
+        model = model.module
+    if cfg.load_from is None:
+        model.init_weights()
+    else:
+        runner.load_or_resume()
+        # MMEngine would evaluate what is left of a partial match.
+        if getattr(model, 'load_report', None) is not None:
+            model.load_report.require_complete()
+    runner.test()
 
 
 if __name__ == '__main__':

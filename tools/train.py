@@ -10,6 +10,7 @@ from mmengine.config import Config, DictAction
 from mmengine.runner import Runner
 
 from osar_plugin.utils import launch
+from osar_plugin.utils.checkpoint import read_checkpoint
 from osar_plugin.utils.config import load_config, set_data_root
 from osar_plugin.utils.errors import CheckpointError, ConfigError
 
@@ -54,7 +55,7 @@ def parse_args() -> argparse.Namespace:
         action=DictAction,
         metavar='KEY=VALUE',
         help='override parts of the config, e.g. '
-        'train_dataloader.batch_size=64')
+        'optim_wrapper.optimizer.lr=1e-3')
     parser.add_argument(
         '--launcher',
         choices=launch.LAUNCHERS,
@@ -88,10 +89,29 @@ def merge_args(cfg: Config, args: argparse.Namespace) -> None:
         randomness = cfg.setdefault('randomness', {})
         if args.seed is not None:
             randomness['seed'] = args.seed
-        randomness['deterministic'] = args.deterministic
+        if args.deterministic:
+            randomness['deterministic'] = True
+            # cuBLAS repeats itself only with a workspace of its own.
+            os.environ.setdefault('CUBLAS_WORKSPACE_CONFIG', ':4096:8')
     if args.resume is not None:
         cfg.resume = True
         cfg.load_from = None if args.resume == 'auto' else args.resume
+
+
+def check_resumable(path: str) -> None:
+    """Refuse to resume from a file that holds weights only.
+
+    Raises:
+        CheckpointError: Naming what is missing.
+    """
+    content = read_checkpoint(path)
+    missing = [key for key in ('meta', 'optimizer') if key not in content]
+    if missing:
+        raise CheckpointError(
+            f'--resume {path}: the file holds weights, but no '
+            f'{" and no ".join(missing)}: it is not of an interrupted '
+            'training. To start from its weights, use --cfg-options '
+            f'load_from={path}.')
 
 
 def main() -> None:
@@ -112,6 +132,8 @@ def main() -> None:
             f'No checkpoint {cfg.load_from!r}. Give the path of a '
             'checkpoint file; --resume alone takes the latest in '
             f'{cfg.work_dir}.')
+    if cfg.get('resume') and cfg.get('load_from'):
+        check_resumable(cfg.load_from)
     launch.prepare_runtime(cfg, args.launcher)
     Runner.from_cfg(cfg).train()
 

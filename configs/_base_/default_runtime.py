@@ -7,15 +7,19 @@ default_hooks = dict(
     logger=dict(type='mmengine.LoggerHook', interval=50),
     param_scheduler=dict(type='mmengine.ParamSchedulerHook'),
     # 'auto' is the first figure of the evaluator: ALL/mAP in
-    # re-identification. Keeping three survives a run that is killed while
-    # it saves.
+    # re-identification. Three are kept, so that an older one is left
+    # where a kill damaged the last.
     checkpoint=dict(
         type='mmengine.CheckpointHook',
         interval=1,
         max_keep_ckpts=3,
         save_best='auto',
         rule='greater'),
-    sampler_seed=dict(type='mmengine.DistSamplerSeedHook'))
+    sampler_seed=dict(type='mmengine.DistSamplerSeedHook'),
+    # Ranks that train on their own rows (joint_batch=False) have their own
+    # BatchNorm statistics.
+    sync_buffers=dict(type='mmengine.SyncBuffersHook'),
+    data_check=dict(type='osar_plugin.DataCheckHook'))
 
 env_cfg = dict(
     cudnn_benchmark=False,

@@ -221,7 +221,7 @@ class ShipReIDInferencer(BaseInferencer):
                 'with it, and its answers mean nothing.', 'current',
                 logging.WARNING)
         else:
-            load_checkpoint(model, weights)
+            load_checkpoint(model, weights).require_complete()
         model.cfg = cfg
         return model.to(device).eval()
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 from mmengine.optim import OptimWrapper
@@ -35,12 +34,3 @@ class CPUAmpOptimWrapper(OptimWrapper):
         with super().optim_context(model), torch.autocast(
                 'cpu', dtype=torch.bfloat16):
             yield
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Resume, also from a run on a GPU: its loss scale is left out.
-
-        Args:
-            state_dict: As a checkpoint holds it under ``optimizer``.
-        """
-        state_dict.pop('loss_scaler', None)
-        super().load_state_dict(state_dict)

@@ -33,6 +33,8 @@ class WarmupCosineLR(LRSchedulerMixin, _ParamScheduler):
         start_factor: First rate over ``r``.
         end_factor: Last rate over ``r``.
         by_epoch: Whether a step is an epoch.
+        base_lr: r. By default the lowest rate of a group, which is right
+            where no factor is below 1, also after ``--auto-scale-lr``.
         **kwargs: As for MMEngine's schedulers.
 
     Raises:
@@ -46,6 +48,7 @@ class WarmupCosineLR(LRSchedulerMixin, _ParamScheduler):
                  start_factor: float = 0.01,
                  end_factor: float = 0.002,
                  by_epoch: bool = True,
+                 base_lr: float | None = None,
                  **kwargs: Any) -> None:
         if not 0 <= warmup <= total:
             raise ConfigError(
@@ -54,12 +57,11 @@ class WarmupCosineLR(LRSchedulerMixin, _ParamScheduler):
         self.warmup = warmup
         self.start_factor = start_factor
         self.end_factor = end_factor
+        self.base_lr = base_lr
         super().__init__(optimizer, by_epoch=by_epoch, **kwargs)
 
     def _get_value(self) -> list[float]:
-        # The groups' factors are at least 1 (biases have 2), so the lowest
-        # rate is the base rate, also after --auto-scale-lr.
-        base = min(self.base_values)
+        base = self.base_lr or min(self.base_values)
         t = self.last_step + 1
         if t < self.warmup:
             first = self.start_factor * base

@@ -13,6 +13,7 @@ import hashlib
 import logging
 import pickle
 import pickletools
+import re
 import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -175,19 +176,28 @@ def _first(error: BaseException) -> str:
     return lines[0] if lines else type(error).__name__
 
 
-def _load_for_mmengine(filename: str, map_location: Any = None) -> Any:
+def _load_for_mmengine(filename: str, map_location: Any = None,
+                       *_: Any, **__: Any) -> Any:
+    if re.match(r'[\w-]{2,}:/|s3:', filename):
+        raise CheckpointError(
+            f'{filename!r} is not on this machine. Download it yourself and '
+            'give the path: what is fetched on its own cannot be checked '
+            'before it is read.')
     return read_checkpoint(filename, map_location or 'cpu')
 
 
 def use_safe_loading() -> None:
-    """Let MMEngine read local checkpoints through :func:`read_checkpoint`.
+    """Let MMEngine read checkpoints through :func:`read_checkpoint`.
 
     The stock loader of one stack falls back to full unpickling, that of the
     other cannot read MMEngine's own files with today's PyTorch. Holds for
-    this process: ``load_from``, ``resume``, ``init_cfg`` and inferencers.
+    this process, whoever asks: ``load_from``, ``resume``, ``init_cfg`` of
+    any module, inferencers. Called by the tools and by every model of this
+    package when it is built. Remote addresses are refused.
     """
-    CheckpointLoader.register_scheme(
-        prefixes='', loader=_load_for_mmengine, force=True)
+    for prefix in ['', *CheckpointLoader._schemes]:
+        CheckpointLoader.register_scheme(
+            prefixes=prefix, loader=_load_for_mmengine, force=True)
 
 
 def unwrap_state_dict(content: Mapping[str, Any]) -> dict[str, Any]:
@@ -226,6 +236,24 @@ class LoadReport:
     resized: dict[str, str] = field(default_factory=dict)
     mismatched: dict[str, str] = field(default_factory=dict)
     coverage: float = 0.
+
+    def require_complete(self, optional: str = 'head.classifier.') -> None:
+        """Refuse weights with which the model must not be used as it is.
+
+        Args:
+            optional: Prefix of keys that inference does not need.
+
+        Raises:
+            CheckpointMismatchError: Naming the keys that kept their initial
+                values.
+        """
+        absent = [k for k in self.missing if not k.startswith(optional)]
+        if absent:
+            raise CheckpointMismatchError(
+                f'{len(absent)} tensors of the model are not in the '
+                f'checkpoint: {_shorten(absent)}. It is of another model or '
+                'of an earlier stage of training: use its own config, or '
+                'train on from it (model.init_cfg).')
 
     def __str__(self) -> str:
         lines = [

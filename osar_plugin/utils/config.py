@@ -15,12 +15,14 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import logging
 from collections.abc import Callable, Iterable, Iterator
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config, ConfigDict
+from mmengine.logging import print_log
 
 from .errors import ConfigError, MissingDependencyError
 
@@ -74,7 +76,27 @@ def load_config(path: str | Path,
                 f'--cfg-options {options} does not fit {path}: '
                 f'{_text(error)}') from error
     check_config(cfg)
+    _settle(cfg)
     return cfg
+
+
+def _settle(cfg: Config) -> None:
+    """Follow an override into the settings that hang on it."""
+    for name in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
+        loader = cfg.get(name)
+        if loader and not loader.get('num_workers'):
+            # PyTorch refuses these without workers.
+            for key in ('persistent_workers', 'prefetch_factor'):
+                loader.pop(key, None)
+    epochs = (cfg.get('train_cfg') or {}).get('max_epochs')
+    schedule = cfg.get('param_scheduler')
+    total = schedule.get('total') if isinstance(schedule, dict) else None
+    if epochs and total and epochs != total:
+        print_log(
+            f'train_cfg.max_epochs={epochs}, but the learning rate follows '
+            f'param_scheduler.total={total} epochs.',
+            logger='current',
+            level=logging.WARNING)
 
 
 def read_config(path: str | Path) -> Config:

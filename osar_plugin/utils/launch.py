@@ -136,6 +136,11 @@ def _init_gloo(launcher: str) -> None:
             'the flag out.')
     rank, size, local = (os.environ[name] for name in variables)
     os.environ['LOCAL_RANK'] = local
+    nodes = int(os.environ.get('SLURM_NNODES', '1'))
+    if nodes > 1 and 'MASTER_ADDR' not in os.environ:
+        raise ConfigError(
+            f'{nodes} nodes without accelerators need MASTER_ADDR, the host '
+            'name of the first. Set it in the environment.')
     os.environ.setdefault('MASTER_ADDR', '127.0.0.1')
     os.environ.setdefault('MASTER_PORT', '29500')
     torch.distributed.init_process_group(

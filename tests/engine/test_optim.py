@@ -40,14 +40,6 @@ def test_accumulates() -> None:
         assert torch.equal(model.weight, before) == (step == 0)
 
 
-def test_resumes_a_run_from_a_gpu() -> None:
-    """The loss scale of float16 has no use here and does no harm."""
-    model = nn.Linear(2, 2)
-    state = wrapper_of(model).state_dict()
-    state['loss_scaler'] = {'scale': 65536.0}
-    wrapper_of(model).load_state_dict(state)
-
-
 def test_is_registered() -> None:
     assert OPTIM_WRAPPERS.get('osar_plugin.CPUAmpOptimWrapper') is (
         CPUAmpOptimWrapper)

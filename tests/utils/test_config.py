@@ -232,3 +232,12 @@ def test_arguments_are_followed_up_the_bases() -> None:
 
     assert accepted_arguments(Child) == ({'a', 'b'}, True)
     assert accepted_arguments(Open) == (set(), False)
+
+
+def test_no_workers_need_no_persistence(repo: Path) -> None:
+    cfg = load_config(
+        repo / 'configs/sdfnet_hoss.py',
+        {'train_dataloader.num_workers': 0, 'val_dataloader.num_workers': 0})
+    for name in ('train_dataloader', 'val_dataloader'):
+        assert 'persistent_workers' not in cfg[name]
+    assert cfg.test_dataloader.persistent_workers

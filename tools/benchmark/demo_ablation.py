@@ -12,11 +12,14 @@ are on HOSS-ReID.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import statistics
 import subprocess
 import sys
 from pathlib import Path
+
+from mmengine.config import Config
 
 REPO = Path(__file__).resolve().parents[2]
 ROWS = {
@@ -32,7 +35,9 @@ def train(name: str, seed: int, args: argparse.Namespace) -> dict:
     """Figures of one run after its last epoch, trained where missing."""
     work_dir = Path(args.work_dir, f'{name}_seed{seed}')
     result = work_dir / 'result.json'
-    if not result.is_file():
+    made_with = conditions(name, args)
+    known = json.loads(result.read_text()) if result.is_file() else {}
+    if known.get('conditions') != made_with:
         command = [
             sys.executable, 'tools/train.py', f'configs/demo/{name}.py',
             '--work-dir', str(work_dir.resolve()), '--data-root',
@@ -41,8 +46,18 @@ def train(name: str, seed: int, args: argparse.Namespace) -> dict:
         if args.cfg_options:
             command += ['--cfg-options', *args.cfg_options]
         subprocess.run(command, cwd=REPO, check=True)
-        result.write_text(json.dumps(last_figures(work_dir)))
-    return json.loads(result.read_text())
+        known = dict(last_figures(work_dir), conditions=made_with)
+        result.write_text(json.dumps(known))
+    return known
+
+
+def conditions(name: str, args: argparse.Namespace) -> str:
+    """Hash of the config, the overrides and the data of a run."""
+    config = Config.fromfile(REPO / f'configs/demo/{name}.py')
+    stamp = Path(args.data_root, 'demo_world.json')
+    parts = (config.pretty_text, repr(args.cfg_options),
+             stamp.read_text() if stamp.is_file() else args.data_root)
+    return hashlib.sha256('\0'.join(parts).encode()).hexdigest()
 
 
 def last_figures(work_dir: Path) -> dict[str, float]:

@@ -25,16 +25,16 @@ import torch
 from osar_plugin.registry import MODELS
 from osar_plugin.structures import ReIDDataSample
 
-# name: (fused attention, bfloat16)
+# name: (attention, bfloat16)
 VARIANTS = {
-    'plain attention, fp32': (False, False),
-    'fused attention, fp32': (True, False),
-    'plain attention, bf16': (False, True),
-    'fused attention, bf16': (True, True),
+    'fused attention, fp32': ('fused', False),
+    'plain attention, fp32': ('plain', False),
+    'fused attention, bf16': ('fused', True),
+    'plain attention, bf16': ('plain', True),
 }
 
 
-def build_model(fused: bool) -> Any:
+def build_model(attention: str) -> Any:
     """The published SDF-Net, random weights."""
     return MODELS.build(
         dict(
@@ -42,7 +42,7 @@ def build_model(fused: bool) -> Any:
             backbone=dict(
                 type='osar_plugin.VisionTransformer',
                 modality_token=True,
-                fused_attention=fused),
+                attention=attention),
             neck=dict(type='osar_plugin.DisentangledNeck'),
             head=dict(
                 type='osar_plugin.IdentityHead',
@@ -102,10 +102,10 @@ def matrix_rate(device: str, dtype: torch.dtype) -> float:
 
 def measure(variant: str, args: argparse.Namespace) -> dict[str, float]:
     """One row: images per second, memory and share of the matrix rate."""
-    fused, half = VARIANTS[variant]
+    attention, half = VARIANTS[variant]
     dtype = torch.bfloat16 if half else torch.float32
     rate = matrix_rate(args.device, dtype)
-    model = build_model(fused).to(args.device)
+    model = build_model(attention).to(args.device)
     images, samples = make_batch(args.batch, args.device)
     optimizer = torch.optim.SGD(
         [p for p in model.parameters() if p.requires_grad], 1e-4, 0.9)

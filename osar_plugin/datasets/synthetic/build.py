@@ -23,13 +23,15 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from ...utils.errors import OSARError
+
 #: Grows whenever the same settings give other bytes.
 WORLD_VERSION = 2
 STAMP = 'demo_world.json'
 Job = TypeVar('Job')
 
 
-class WorldError(Exception):
+class WorldError(OSARError):
     """The demo world cannot be written as asked; the text says why."""
 
 

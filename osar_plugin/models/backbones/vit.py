@@ -87,19 +87,19 @@ class Attention(nn.Module):
         dim: Channels D.
         num_heads: Heads; D must be a multiple of it.
         qkv_bias: Whether the joint projection has a bias.
-        fused: Use PyTorch's fused kernel where it is the faster one. The
-            plain form gives the same numbers with an (N, N) matrix in
-            memory.
+        kind: ``'fused'`` for PyTorch's kernel, ``'plain'`` for the same
+            numbers with an (N, N) matrix in memory, ``'auto'`` for the
+            faster of the two.
     """
 
     def __init__(self,
                  dim: int,
                  num_heads: int,
                  qkv_bias: bool = True,
-                 fused: bool = True) -> None:
+                 kind: str = 'auto') -> None:
         super().__init__()
         self.num_heads = num_heads
-        self.fused = fused
+        self.kind = kind
         self.qkv = nn.Linear(dim, dim * 3, bias=qkv_bias)
         self.proj = nn.Linear(dim, dim)
 
@@ -108,11 +108,10 @@ class Attention(nn.Module):
         b, n, d = x.shape
         qkv = self.qkv(x).view(b, n, 3, self.num_heads, d // self.num_heads)
         q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
-        # On CPUs the fused kernel is slower than the plain form in bfloat16
-        # at these lengths: about twice forward and four times backward at
-        # 131 tokens (tools/benchmark/reid.py).
+        # PyTorch's CPU kernel is slower than the plain form in bfloat16 at
+        # these lengths; tools/benchmark/reid.py shows both.
         slow = q.device.type == 'cpu' and q.dtype == torch.bfloat16
-        if self.fused and not slow:
+        if self.kind == 'fused' or (self.kind == 'auto' and not slow):
             out = F.scaled_dot_product_attention(q, k, v)
         else:
             out = plain_attention(q, k, v)
@@ -142,10 +141,10 @@ class Block(nn.Module):
                  qkv_bias: bool = True,
                  drop_path: float = 0.,
                  norm_eps: float = 1e-6,
-                 fused: bool = True) -> None:
+                 attention: str = 'auto') -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(dim, eps=norm_eps)
-        self.attn = Attention(dim, num_heads, qkv_bias, fused)
+        self.attn = Attention(dim, num_heads, qkv_bias, attention)
         self.norm2 = nn.LayerNorm(dim, eps=norm_eps)
         self.mlp = MLP(dim, int(dim * mlp_ratio))
         self.drop_path = DropPath(drop_path)
@@ -180,7 +179,8 @@ class VisionTransformer(BaseModule):
         modality_token: Put a second class token, chosen by modality, behind
             the first: the modality-specific branch of the released SDF-Net.
         size_token: Append a token made from the ship-size vector.
-        fused_attention: See :class:`Attention`.
+        attention: ``'auto'``, ``'fused'`` or ``'plain'``; see
+            :class:`Attention`.
         with_cp: Recompute the blocks in the backward pass to save memory.
         init_cfg: See :class:`mmengine.model.BaseModule`.
 
@@ -203,7 +203,7 @@ class VisionTransformer(BaseModule):
                  modality_coef: float = 3.0,
                  modality_token: bool = False,
                  size_token: bool = True,
-                 fused_attention: bool = True,
+                 attention: str = 'auto',
                  with_cp: bool = False,
                  init_cfg: dict | None = None) -> None:
         super().__init__(init_cfg)
@@ -211,6 +211,10 @@ class VisionTransformer(BaseModule):
             raise ConfigError(
                 f'img_size={tuple(img_size)} is not a multiple of '
                 f'patch_size={patch_size}. Choose sides that are.')
+        if attention not in ('auto', 'fused', 'plain'):
+            raise ConfigError(
+                f"attention={attention!r} is none of 'auto', 'fused', "
+                "'plain'.")
         if embed_dim % num_heads:
             raise ConfigError(
                 f'embed_dim={embed_dim} is not a multiple of '
@@ -243,7 +247,7 @@ class VisionTransformer(BaseModule):
         rates = torch.linspace(0, drop_path_rate, depth).tolist()
         self.blocks = nn.ModuleList(
             Block(embed_dim, num_heads, mlp_ratio, qkv_bias, rate, norm_eps,
-                  fused_attention) for rate in rates)
+                  attention) for rate in rates)
         self.norm = nn.LayerNorm(embed_dim, eps=norm_eps)
 
     def init_weights(self) -> None:

@@ -175,7 +175,7 @@ class SDFNet(TransOSS):
     TransOSS with two additions, each of which can be left out: structure
     consistency on an intermediate block (SCL) and disentangled features
     (DFL). Defaults of the parts are those of the released code; the paper's
-    are one argument away (``docs`` of the configs list them).
+    are one argument away; ``configs/README.md`` lists them.
 
     Args:
         backbone: Config of the transformer; ``modality_token=True`` for the

@@ -33,8 +33,9 @@ from ...utils.checkpoint import (
     compare,
     load_checkpoint,
     unwrap_state_dict,
+    use_safe_loading,
 )
-from ...utils.errors import CheckpointMismatchError
+from ...utils.errors import CheckpointError, CheckpointMismatchError
 
 # Official prefix, our prefix; the first that fits counts.
 RENAMES = (
@@ -101,9 +102,21 @@ def to_official(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     ``logit_scale``, SDF-Net's ``bottleneck``) are filled with their initial
     values.
 
+    Of a pair-pre-trained model, the backbone without ``base.``: the layout
+    of the published ``vit_b512_pre.pth``, which the authors' training reads.
+
     Args:
-        state_dict: Of :class:`TransOSS` or :class:`SDFNet`.
+        state_dict: Of one of the models of this folder.
+
+    Raises:
+        CheckpointError: If the model has parts that the authors' have not
+            (the projection heads of the paper's form).
     """
+    foreign = [k for k in state_dict if k.startswith('neck.')]
+    if foreign:
+        raise CheckpointError(
+            f"The authors' code has no place for {', '.join(foreign)}. "
+            'Convert to our own layout (--to ours).')
     out: dict[str, Tensor] = {}
     disentangled = 'backbone.modality_tokens' in state_dict
     neck = 'bottleneck_fuse.' if disentangled else 'bottleneck.'
@@ -120,6 +133,9 @@ def to_official(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     out.setdefault('logit_scale', torch.tensor(math.log(1 / 0.07)))
     out['base.fc.weight'] = torch.zeros(1000, dim)
     out['base.fc.bias'] = torch.zeros(1000)
+    if not any(key.startswith('head.') for key in state_dict):
+        del out['logit_scale']
+        return {k.removeprefix('base.'): v for k, v in out.items()}
     if disentangled:
         norm = nn.BatchNorm1d(dim).state_dict()
         out.update({f'bottleneck.{k}': v for k, v in norm.items()})
@@ -226,6 +242,7 @@ def adapt_on_load(model: nn.Module) -> None:
     and ``resume`` profit as well as plain PyTorch. The report is logged and
     kept as ``model.load_report``.
     """
+    use_safe_loading()  # also what the parts' init_cfg may name
 
     def hook(module: nn.Module, state_dict: dict[str, Any], prefix: str,
              *_: Any) -> None:
@@ -234,7 +251,9 @@ def adapt_on_load(model: nn.Module) -> None:
         adapted, report = adapt(state_dict, module)
         module.load_report = report  # type: ignore[assignment]
         print_log(
-            f'Weights: {report}', logger='current', level=logging.INFO)
+            f'Weights: {report}',
+            logger='current',
+            level=logging.WARNING if report.missing else logging.INFO)
         state_dict.clear()
         state_dict.update(adapted)
 

@@ -70,4 +70,5 @@ class ReIDDataPreprocessor(BaseDataPreprocessor):
                 images = [image.float() for image in images]
             images = torch.stack(list(images))
         images = images.to(self.device, non_blocking=self._non_blocking)
-        return images.float().div_(255).sub_(self.mean).div_(self.std)
+        # The first operation makes a copy: the caller's tensor stays.
+        return images.float().div(255).sub_(self.mean).div_(self.std)

@@ -28,8 +28,8 @@ def inputs() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
 
 def test_fused_attention_equals_plain() -> None:
     outputs, grads = [], []
-    for fused in (True, False):
-        model = make(fused_attention=fused, drop_path_rate=0.)
+    for kind in ('fused', 'plain'):
+        model = make(attention=kind, drop_path_rate=0.)
         tokens = model(*inputs()).tokens
         tokens.square().mean().backward()
         outputs.append(tokens)
@@ -40,10 +40,10 @@ def test_fused_attention_equals_plain() -> None:
 
 def test_attention_in_bfloat16_stays_close() -> None:
     """Both forms under autocast, against float32."""
-    exact = make(fused_attention=True).eval()(*inputs()).tokens
+    exact = make(attention='fused').eval()(*inputs()).tokens
     with torch.autocast('cpu', dtype=torch.bfloat16):
-        for fused in (True, False):
-            mixed = make(fused_attention=fused).eval()(*inputs()).tokens
+        for kind in ('fused', 'plain', 'auto'):
+            mixed = make(attention=kind).eval()(*inputs()).tokens
             torch.testing.assert_close(
                 mixed.float(), exact, rtol=0.03, atol=0.03)
 

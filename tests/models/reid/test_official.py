@@ -254,3 +254,45 @@ def test_written_weights_come_back(suffix: str, tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
     with pytest.raises(CheckpointError, match=r'\.bin'):
         save_weights(state, tmp_path / 'weights.bin')
+
+
+def test_a_part_of_a_model_is_read_safely_too(tmp_path: Path) -> None:
+    """`init_cfg` of the backbone, which MMEngine's own loader would read."""
+    target = tmp_path / 'made'
+    path = save(tmp_path, dict(x=Crafted(target)), 'evil.pth')
+    cfg = tiny_cfg('transoss')
+    cfg['backbone']['init_cfg'] = dict(
+        type='Pretrained', checkpoint=str(path))
+    with pytest.raises(UnsafeCheckpointError, match='mkdir'):
+        build(cfg)
+    for address in ('https://host/evil.pth', 's3://bucket/evil.pth',
+                    'torchvision://resnet18'):
+        cfg['backbone']['init_cfg']['checkpoint'] = address
+        with pytest.raises(CheckpointError, match='Download it yourself'):
+            build(cfg)
+    assert not target.exists()
+
+
+def test_incomplete_weights_are_not_evaluated(tmp_path: Path) -> None:
+    model = build(tiny_cfg('sdfnet'))
+    report = load_checkpoint(model, save(tmp_path, released('transoss')))
+    with pytest.raises(CheckpointMismatchError, match='modality_tokens'):
+        report.require_complete()
+    weights = released('sdfnet')
+    weights['classifier.weight'] = torch.zeros(9, 24)
+    load_checkpoint(model, save(tmp_path, weights)).require_complete()
+
+
+def test_models_without_an_official_form(tmp_path: Path) -> None:
+    cfg = tiny_cfg('sdfnet', modality_token=False)
+    cfg['neck']['source'] = 'projection'
+    with pytest.raises(CheckpointError, match=r'neck\.shared_head'):
+        to_official(build(cfg).state_dict())
+    pair = build(dict(
+        type='osar_plugin.TransOSSPretrain',
+        backbone=tiny_cfg('transoss', size_token=False)['backbone']))
+    ours = to_official(pair.state_dict())
+    assert set(ours) == set(backbone_of('transoss'))
+    model = build(tiny_cfg('transoss'), 3)
+    load_checkpoint(model, save(tmp_path, ours))
+    assert torch.equal(model.backbone.cls_token, pair.backbone.cls_token)
