@@ -28,13 +28,11 @@ TESTED: dict[str, dict[str, str]] = {
     'opencv': {
         'opencv-python-headless': '5.0.0.93', 'opencv-python': '5.0.0.93'},
     'safetensors': {'safetensors': '0.8.0'},
-    'einops': {'einops': '0.8.2'},
 }  # yapf: disable
 OPTIONAL: dict[str, dict[str, str]] = {
     'torchvision [reid]': {'torchvision': '0.28.0'},
     'torchreid [reid]': {'torchreid': '0.2.5'},
     'faiss [index]': {'faiss-cpu': '1.15.1', 'faiss-gpu': ''},
-    'rasterio [geo]': {'rasterio': ''},
     'tensorboard [vis]': {'tensorboard': '2.21.0'},
 }  # yapf: disable
 # Pairs of distributions that install the same files.
