@@ -64,7 +64,7 @@ def test_retrieval_figures() -> None:
         labels = Labels(query[1], gallery[1], query[2], gallery[2])
         results = evaluate_features(
             query[0], gallery[0], labels,
-            make_tasks(query[2], gallery[2], ['ALL', 'O2S', 'S2O']))
+            make_tasks(['ALL', 'O2S', 'S2O'], query[2], gallery[2]))
         return {name: r.mean_ap for name, r in results.items()}
 
     assert figures('cuda') == pytest.approx(figures('cpu'), abs=1e-6)
