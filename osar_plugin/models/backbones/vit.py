@@ -27,6 +27,7 @@ from torch.utils.checkpoint import checkpoint
 
 from ...registry import MODELS
 from ...utils.errors import ConfigError, DataFormatError
+from ..precision import full_precision
 
 
 class ViTOutput(NamedTuple):
@@ -310,7 +311,8 @@ class VisionTransformer(BaseModule):
                 self.modality_coef * self.modality_embed[modality])
         if self.size_embed is not None:
             # Appended after positions and modality were added: as trained.
-            size_token = self.size_embed(size).unsqueeze(1)
+            # Not in half precision: it would round a ship's length.
+            size_token = full_precision(self.size_embed)(size).unsqueeze(1)
             tokens = torch.cat([tokens, size_token.to(tokens.dtype)], dim=1)
         return tokens
 
