@@ -1,8 +1,7 @@
 # Pair pre-training shrunk to the demo world: aligned pairs of
 # `tools/make_demo_data.py data/demo --sets optisar_pair`, and the backbone of
 # the other demo configs without the ship-size token. To start those from it:
-# --cfg-options model.init_cfg.type=Pretrained
-# model.init_cfg.checkpoint=work_dirs/transoss_pretrain/epoch_20.pth
+# --cfg-options load_from=work_dirs/transoss_pretrain/epoch_20.pth
 _base_ = [
     '../_base_/datasets/optisar_pair.py', '../_base_/schedules/sgd_100e.py',
     '../_base_/default_runtime.py'
