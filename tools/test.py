@@ -17,6 +17,7 @@ from osar_plugin.utils.config import (
     accepted_arguments,
     find_type,
     load_config,
+    require_parts,
     set_data_root,
 )
 from osar_plugin.utils.errors import CheckpointError, ConfigError
@@ -161,14 +162,8 @@ def main() -> None:
     """Evaluate."""
     args = parse_args()
     cfg = load_config(args.config, args.cfg_options)
-    missing = [
-        key for key in ('model', 'test_dataloader', 'test_cfg',
-                        'test_evaluator') if cfg.get(key) is None
-    ]
-    if missing:
-        raise ConfigError(
-            f'{args.config} cannot be evaluated: it has no '
-            f'{", ".join(missing)}.')
+    require_parts(cfg, args.config, 'evaluated', (
+        'model', 'test_dataloader', 'test_cfg', 'test_evaluator'))
     merge_args(cfg, args)
     launch.prepare_runtime(cfg, args.launcher)
     runner = Runner.from_cfg(cfg)

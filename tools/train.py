@@ -11,7 +11,7 @@ from mmengine.runner import Runner
 
 from osar_plugin.utils import launch
 from osar_plugin.utils.checkpoint import read_checkpoint
-from osar_plugin.utils.config import load_config, set_data_root
+from osar_plugin.utils.config import load_config, require_parts, set_data_root
 from osar_plugin.utils.errors import CheckpointError, ConfigError
 
 
@@ -118,14 +118,8 @@ def main() -> None:
     """Train."""
     args = parse_args()
     cfg = load_config(args.config, args.cfg_options)
-    missing = [
-        key for key in ('model', 'train_dataloader', 'train_cfg',
-                        'optim_wrapper') if cfg.get(key) is None
-    ]
-    if missing:
-        raise ConfigError(
-            f'{args.config} cannot be trained: it has no '
-            f'{", ".join(missing)}.')
+    require_parts(cfg, args.config, 'trained', (
+        'model', 'train_dataloader', 'train_cfg', 'optim_wrapper'))
     merge_args(cfg, args)
     if cfg.get('load_from') and not Path(cfg.load_from).is_file():
         raise CheckpointError(

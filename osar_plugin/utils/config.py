@@ -80,6 +80,25 @@ def load_config(path: str | Path,
     return cfg
 
 
+def require_parts(cfg: Config, path: str, verb: str,
+                  parts: Iterable[str]) -> None:
+    """Check that a config has what a tool works with.
+
+    Args:
+        cfg: The config.
+        path: Its file, for the message.
+        verb: What cannot be done without, e.g. ``'trained'``.
+        parts: Top-level keys.
+
+    Raises:
+        ConfigError: Naming the keys that are missing.
+    """
+    missing = [key for key in parts if cfg.get(key) is None]
+    if missing:
+        raise ConfigError(
+            f'{path} cannot be {verb}: it has no {", ".join(missing)}.')
+
+
 def _settle(cfg: Config) -> None:
     """Follow an override into the settings that hang on it."""
     for name in ('train_dataloader', 'val_dataloader', 'test_dataloader'):

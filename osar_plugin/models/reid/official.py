@@ -261,10 +261,10 @@ def adapt_on_load(model: nn.Module) -> None:
 
 
 class SafeWeights:
-    """Mix-in: ``init_cfg=dict(type='Pretrained')`` through the safe reader.
+    """Mix-in: ``init_cfg=dict(type='Pretrained')`` with a report.
 
-    MMEngine would hand the file to its own loader, which on one stack falls
-    back to unpickling.
+    The file goes through :func:`load_checkpoint`, which says what matched;
+    with ``optional=True`` a missing file is a warning, not an error.
 
     Attributes:
         load_report: What became of the weights loaded last.
