@@ -8,6 +8,7 @@
 #   DEMO     where the demo leaves checkpoints and results
 #   DATA     where the demo's rendered ships go
 #   DEMO_ARGS     more flags for the demo's tools/train.py
+#   JOBS     test processes at a time, one thread each
 #   PYTEST_ARGS   passed on to pytest
 
 PYTHON ?= python3
@@ -16,6 +17,7 @@ STACK ?= onedl
 DEMO ?= demo
 DATA ?= data/demo
 DEMO_ARGS ?=
+JOBS ?= 2
 PYTEST_ARGS ?=
 
 SHELL := /bin/bash
@@ -84,8 +86,8 @@ demo: setup
 
 .PHONY: test
 test: setup
-	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-2} \
-		$(BIN)/python -m pytest $(PYTEST_ARGS)
+	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest \
+		-n $(JOBS) --dist loadfile $(PYTEST_ARGS)
 
 .PHONY: lint
 lint: setup
@@ -100,4 +102,4 @@ clean:
 
 .PHONY: distclean
 distclean: clean
-	rm -rf $(VENV)
+	rm -rf $(VENV) .venv-openmmlab

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import struct
 import tempfile
+import threading
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +14,12 @@ from pathlib import Path
 from typing import IO, NamedTuple
 
 import numpy as np
-from PIL import Image, TiffImagePlugin
+from PIL import (
+    Image,
+    ImageFile,
+    TiffImagePlugin,
+    UnidentifiedImageError,
+)
 
 from .utils.errors import (
     ConfigError,
@@ -22,9 +28,7 @@ from .utils.errors import (
     DatasetNotFoundError,
     OSARError,
 )
-
-# Classic TIFF in both byte orders, and BigTIFF in the one that Pillow reads.
-_TIFF_MAGIC = (b'II\x2a\x00', b'MM\x00\x2a', b'II\x2b\x00')
+from .utils.integrity import PNG_MAGIC, TIFF_MAGIC, check_whole
 
 # What Pillow's plug-ins let through for damaged files.
 _DECODE_ERRORS = (
@@ -62,10 +66,29 @@ def atomic_write(path: str | Path, mode: str = 'w') -> Iterator[IO]:
             file.flush()
             os.fsync(file.fileno())
         os.replace(name, path)
+        sync_folder(path.parent)
     except BaseException:
         if os.path.exists(name):
             os.unlink(name)
         raise
+
+
+def sync_folder(folder: str | Path) -> None:
+    """Flush the names in a folder to the disk.
+
+    A renamed file survives a killed process without it, but not a power
+    cut. File systems that cannot do this for folders are left alone.
+    """
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return
+    try:
+        os.fsync(handle)
+    except OSError:
+        pass
+    finally:
+        os.close(handle)
 
 
 def _umask() -> int:
@@ -96,7 +119,7 @@ def read_optical(path: str | Path) -> np.ndarray:
         DataFormatError: If it has neither 1 nor 3 bands, or holds NaN or
             infinity.
     """
-    image = _decode(Path(path))
+    image = decode(path)
     if image.dtype != np.uint8:
         _count_nonfinite(image, path, cure='Replace them before use.')
         top = float(image.max())
@@ -131,7 +154,7 @@ def read_sar(path: str | Path, nonfinite: str = 'raise') -> np.ndarray:
     if nonfinite not in ('raise', 'zero'):
         raise ConfigError(
             f'nonfinite={nonfinite!r} is not known: use "raise" or "zero".')
-    image = _decode(Path(path))
+    image = decode(path)
     if image.ndim == 3 and (image == image[:, :, :1]).all():
         image = image[:, :, 0]
     image = image.astype(np.float32)
@@ -157,20 +180,37 @@ def _count_nonfinite(
             f'finite values are expected. {cure}')
 
 
-def _decode(path: Path) -> np.ndarray:
+def decode(path: str | Path) -> np.ndarray:
     """Decode a file whole.
 
     Returns:
         (H, W) or (H, W, 3) in the depth of the file.
+
+    Raises:
+        DatasetNotFoundError: If there is no such file.
+        CorruptImageError: If it cannot be decoded whole.
+        DataFormatError: If it is no picture of 1 or 3 bands.
     """
-    data = _read_bytes(path)
+    path = Path(path)
+    return decode_bytes(_read_bytes(path), path)
+
+
+def decode_bytes(data: bytes, path: str | Path) -> np.ndarray:
+    """Decode the content of a file, see :func:`decode`.
+
+    Args:
+        data: The whole file.
+        path: Its name, for the errors.
+    """
+    path = Path(path)
     try:
+        check_whole(data)
         layout = _layout(data)
         if layout is not None:
             _check_bands(layout, path)
         if layout is not None and layout.beyond_pillow:
             return _decode_deep(data, layout)
-        with Image.open(BytesIO(data)) as image:
+        with _whole_only, Image.open(BytesIO(data)) as image:
             # `open` reads the header only; decoding happens here.
             image.load()
             array = _pillow_array(image)
@@ -178,13 +218,49 @@ def _decode(path: Path) -> np.ndarray:
         raise
     except _DECODE_ERRORS as error:
         raise CorruptImageError(
-            f'{path}: cannot be decoded ({error}). The file ({len(data)} '
-            'bytes) is truncated, damaged or no image; copy or download it '
-            'again.') from error
+            f'{path}: cannot be decoded ({_reason(error)}). The file '
+            f'({len(data)} bytes) is truncated, damaged or no image; copy '
+            'or download it again.') from error
     if layout is not None and layout.bits == 32 and array.dtype == np.int32:
         # Pillow has no unsigned 32-bit mode and hands over the raw words.
         return array.view(np.uint32) if layout.kind == 1 else array
     return array
+
+
+def _reason(error: Exception) -> str:
+    """What a decoder says, without the address of our buffer."""
+    if isinstance(error, UnidentifiedImageError):
+        return 'no image format is recognised'
+    return str(error) or type(error).__name__
+
+
+class _WholeOnly:
+    """Has Pillow refuse truncated files even where it was told not to.
+
+    Other packages of a process set this flag of Pillow, for everybody. It
+    is put back when the last thread that decodes here is done.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._inside = 0
+        self._found = False
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._inside:
+                self._found = ImageFile.LOAD_TRUNCATED_IMAGES
+                ImageFile.LOAD_TRUNCATED_IMAGES = False
+            self._inside += 1
+
+    def __exit__(self, *error: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if not self._inside:
+                ImageFile.LOAD_TRUNCATED_IMAGES = self._found
+
+
+_whole_only = _WholeOnly()
 
 
 def _read_bytes(path: Path) -> bytes:
@@ -236,12 +312,12 @@ class _Layout(NamedTuple):
 
 def _layout(data: bytes) -> _Layout | None:
     """Read the sample layout; None where Pillow can be trusted anyway."""
-    if data[:8] == b'\x89PNG\r\n\x1a\n' and len(data) > 25:
+    if data.startswith(PNG_MAGIC) and len(data) > 25:
         bits, colour = data[24], data[25]
         if bits == 16:
             return _Layout(3 if colour & 2 else 1, bits, 1)
         return None
-    if data[:4] not in _TIFF_MAGIC:
+    if data[:4] not in TIFF_MAGIC:
         return None
     header = data[:16 if data[2] == 0x2b else 8]
     tags = TiffImagePlugin.ImageFileDirectory_v2(header)

@@ -7,9 +7,9 @@ import struct
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageFile
 
-from osar_plugin.io import atomic_write, read_optical, read_sar
+from osar_plugin.io import atomic_write, decode, read_optical, read_sar
 from osar_plugin.utils.errors import (
     ConfigError,
     CorruptImageError,
@@ -227,6 +227,28 @@ def test_truncated(tmp_path, read, kind, keep):
     assert 'cut.tif' in str(error.value)
 
 
+@pytest.mark.parametrize('kind', ['tiff', 'lzw tif', 'png', 'jpeg', 'bmp'])
+def test_truncated_where_pillow_was_told_to_read_on(
+        tmp_path, monkeypatch, kind):
+    monkeypatch.setattr(ImageFile, 'LOAD_TRUNCATED_IMAGES', True)
+    data = _encoded(kind)
+    path = tmp_path / 'cut.img'
+    path.write_bytes(data[:len(data) * 2 // 3])
+    with pytest.raises(CorruptImageError, match=r'cut\.img'):
+        decode(path)
+    # The flag belongs to somebody else.
+    assert ImageFile.LOAD_TRUNCATED_IMAGES is True
+
+
+def test_png_whose_tail_is_zeros(tmp_path):
+    # Pillow and OpenCV give pixels for it.
+    data = _encoded('png')
+    path = tmp_path / 'zeros.png'
+    path.write_bytes(data[:-100] + bytes(100))
+    with pytest.raises(CorruptImageError, match=r'zeros\.png.*IDAT'):
+        read_optical(path)
+
+
 @pytest.mark.parametrize('keep', [0.3, 0.9])
 def test_truncated_beyond_pillow(tmp_path, keep):
     path = write_tiff(tmp_path / 'cut.tif', ramp(np.uint16, 3))
@@ -256,7 +278,8 @@ def test_damaged_bytes_never_escape_as_other_errors(tmp_path):
 
 def test_no_image_no_file_no_permission(tmp_path):
     (tmp_path / 'note.tif').write_text('not an image')
-    with pytest.raises(CorruptImageError, match=r'note\.tif'):
+    with pytest.raises(
+            CorruptImageError, match=r'note\.tif.*no image format'):
         read_sar(tmp_path / 'note.tif')
     with pytest.raises(DatasetNotFoundError, match=r'gone\.tif.*data_root'):
         read_optical(tmp_path / 'gone.tif')

@@ -162,7 +162,7 @@ def test_print_config(run_tool: Callable, tiny: Path) -> None:
                      'train_cfg.max_epochs=7')
     assert ended.code == 0
     assert 'max_epochs=7' in ended.out
-    assert 'mmengine.CheckpointHook' in ended.out
+    assert 'osar_plugin.AtomicCheckpointHook' in ended.out
 
 
 def test_run_leaves_curves_and_checkpoints(trained: Path) -> None:

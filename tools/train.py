@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 from pathlib import Path
 
 from mmengine.config import Config, DictAction
+from mmengine.logging import print_log
 from mmengine.runner import Runner
 
 from osar_plugin.utils import launch
-from osar_plugin.utils.checkpoint import read_checkpoint
+from osar_plugin.utils.checkpoint import find_checkpoint, read_checkpoint
 from osar_plugin.utils.config import load_config, require_parts, set_data_root
 from osar_plugin.utils.errors import CheckpointError, ConfigError
 
@@ -29,8 +31,8 @@ def parse_args() -> argparse.Namespace:
         '--resume',
         nargs='?',
         const='auto',
-        help='go on from a checkpoint; without a path, from the latest in '
-        'the work dir')
+        help='go on from a checkpoint; without a path, from the newest whole '
+        'one in the work dir, or from the start where there is none')
     parser.add_argument(
         '--amp',
         action='store_true',
@@ -93,9 +95,27 @@ def merge_args(cfg: Config, args: argparse.Namespace) -> None:
             randomness['deterministic'] = True
             # cuBLAS repeats itself only with a workspace of its own.
             os.environ.setdefault('CUBLAS_WORKSPACE_CONFIG', ':4096:8')
-    if args.resume is not None:
+    if args.resume == 'auto':
+        resume_newest(cfg)
+    elif args.resume is not None:
         cfg.resume = True
-        cfg.load_from = None if args.resume == 'auto' else args.resume
+        cfg.load_from = args.resume
+
+
+def resume_newest(cfg: Config) -> None:
+    """Resume from the newest whole checkpoint of the work dir, if any.
+
+    Without one the training begins, so that a job that is queued again and
+    again can have ``--resume`` from the start.
+    """
+    path = find_checkpoint(cfg.work_dir)
+    if path is None:
+        print_log(
+            f'--resume: no checkpoint in {cfg.work_dir} yet; training '
+            'begins.', logger='current', level=logging.WARNING)
+        return
+    cfg.resume = True
+    cfg.load_from = str(path)
 
 
 def check_resumable(path: str) -> None:
@@ -124,7 +144,7 @@ def main() -> None:
     if cfg.get('load_from') and not Path(cfg.load_from).is_file():
         raise CheckpointError(
             f'No checkpoint {cfg.load_from!r}. Give the path of a '
-            'checkpoint file; --resume alone takes the latest in '
+            'checkpoint file; --resume alone takes the newest in '
             f'{cfg.work_dir}.')
     if cfg.get('resume') and cfg.get('load_from'):
         check_resumable(cfg.load_from)

@@ -6,20 +6,28 @@ default_hooks = dict(
     timer=dict(type='mmengine.IterTimerHook'),
     logger=dict(type='mmengine.LoggerHook', interval=50),
     param_scheduler=dict(type='mmengine.ParamSchedulerHook'),
-    # 'auto' is the first figure of the evaluator: ALL/mAP in
-    # re-identification. Three are kept, so that an older one is left
-    # where a kill damaged the last.
+    # Files appear whole or not at all, so that one is enough to go on
+    # from; two leave a choice. 'auto' is the first figure of the
+    # evaluator: ALL/mAP in re-identification.
     checkpoint=dict(
-        type='mmengine.CheckpointHook',
+        type='osar_plugin.AtomicCheckpointHook',
         interval=1,
-        max_keep_ckpts=3,
+        max_keep_ckpts=2,
         save_best='auto',
         rule='greater'),
     sampler_seed=dict(type='mmengine.DistSamplerSeedHook'),
     # Ranks that train on their own rows (joint_batch=False) have their own
     # BatchNorm statistics.
     sync_buffers=dict(type='mmengine.SyncBuffersHook'),
-    data_check=dict(type='osar_plugin.DataCheckHook'))
+    data_check=dict(type='osar_plugin.DataCheckHook'),
+    # A resumed run equals the run that was never stopped, bit for bit.
+    exact_resume=dict(type='osar_plugin.ExactResumeHook'),
+    # SIGTERM and SIGUSR1: save, and leave with status 75.
+    preemption=dict(type='osar_plugin.PreemptionHook'),
+    # NaN losses and images that cannot be decoded stop the run and are
+    # named; both hooks can skip a few instead.
+    invalid_loss=dict(type='osar_plugin.InvalidLossHook'),
+    bad_sample=dict(type='osar_plugin.BadSampleHook'))
 
 env_cfg = dict(
     cudnn_benchmark=False,

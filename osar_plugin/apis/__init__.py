@@ -5,8 +5,9 @@ from __future__ import annotations
 from .gallery import GalleryIndex
 from .reid import ShipReIDInferencer
 from .search import DescribedChips, RankedHit, RankedList, rank_gallery
+from .translation import OpticalToSARInferencer, Translation
 
 __all__ = [
-    'DescribedChips', 'GalleryIndex', 'RankedHit', 'RankedList',
-    'ShipReIDInferencer', 'rank_gallery'
+    'DescribedChips', 'GalleryIndex', 'OpticalToSARInferencer', 'RankedHit',
+    'RankedList', 'ShipReIDInferencer', 'Translation', 'rank_gallery'
 ]

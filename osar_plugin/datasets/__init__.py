@@ -5,8 +5,9 @@ from __future__ import annotations
 from .hoss import HOSS
 from .optisar_pair import OptiSarPair
 from .samplers import ModalityBalancedSampler, RandomIdentitySampler
+from .translation_pairs import AlignedPairs, HOSSPairs
 
 __all__ = [
-    'HOSS', 'ModalityBalancedSampler', 'OptiSarPair',
-    'RandomIdentitySampler',
+    'AlignedPairs', 'HOSS', 'HOSSPairs', 'ModalityBalancedSampler',
+    'OptiSarPair', 'RandomIdentitySampler',
 ]

@@ -15,6 +15,7 @@ import numpy as np
 from mmengine.logging import print_log
 
 from osar_plugin.registry import DATASETS
+from osar_plugin.utils.config_values import Buildable, require_range
 from osar_plugin.utils.errors import (
     ConfigError,
     DataFormatError,
@@ -242,7 +243,7 @@ class HOSS(ShipDataset):
             val_ids: int | float = 0,
             val_seed: int = 0,
             suffixes: Sequence[str] = ('.tif',),
-            pipeline: Sequence[Any] = (),
+            pipeline: Sequence[Buildable] = (),
             test_mode: bool | None = None,
             **kwargs: Any) -> None:
         if split not in SPLITS:
@@ -258,6 +259,8 @@ class HOSS(ShipDataset):
                 "split='val' needs val_ids, the number or fraction of "
                 'training identities to hold out, in the training and the '
                 'validation data set.')
+        require_range(0, val_ids=val_ids)
+        require_range(0, 2**32 - 1, val_seed=val_seed)
         self.split = split
         self.subset_source = subset_source
         self.strict_subsets = strict_subsets

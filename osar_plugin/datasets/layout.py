@@ -10,7 +10,12 @@ import numpy as np
 from mmengine.dataset import BaseDataset
 
 from osar_plugin.utils.errors import ConfigError, DataFormatError
+from osar_plugin.utils.names import slip
 
+# Known, or common enough not to be taken for a slip.
+SUFFIXES = ('.tif', '.tiff', '.png', '.pgm', '.ppm', '.pnm', '.pbm', '.jpg',
+            '.jpeg', '.jp2', '.jpe', '.bmp', '.gif', '.npy', '.npz',
+            '.webp', '.img', '.raw', '.dat', '.bin')  # yapf: disable
 MODALITIES = {'RGB': 0, 'SAR': 1}
 
 
@@ -29,17 +34,29 @@ def list_images(folder: Path, suffixes: Sequence[str]) -> list[Path]:
         if path.suffix.lower() in wanted and not path.name.startswith('.'))
 
 
-def check_suffixes(suffixes: Sequence[str]) -> tuple[str, ...]:
+def check_suffixes(suffixes: Sequence[str],
+                   name: str = 'suffixes') -> tuple[str, ...]:
     """Check the file suffixes an argument names.
 
+    Args:
+        suffixes: With their dots.
+        name: Of the argument, for messages.
+
     Raises:
-        ConfigError: If they are a bare string or lack the dot.
+        ConfigError: If they are a bare string, lack the dot, or are a slip
+            away from a known one.
     """
     if isinstance(suffixes, str) or not suffixes or not all(
             suffix.startswith('.') for suffix in suffixes):
         raise ConfigError(
-            f'suffixes={suffixes!r} must be a list of suffixes with their '
+            f'{name}={suffixes!r} must be a list of suffixes with their '
             "dot, e.g. ['.tif', '.png'].")
+    for suffix in suffixes:
+        near = slip(suffix.lower(), SUFFIXES)
+        if near is not None:
+            raise ConfigError(
+                f'{name}={suffixes!r}: {suffix!r} is no suffix of image '
+                f'files. Did you mean {near!r}?')
     return tuple(suffixes)
 
 
@@ -68,6 +85,20 @@ class ShipDataset(BaseDataset):
                 f'{info.get("img_path", info)}: the pipeline returned no '
                 'sample. Every transform must return the results or raise.')
         return data
+
+    def substitutes(self, index: int) -> list[int]:
+        """Rows that can take the place of one that cannot be read.
+
+        Images of the same ship by the same sensor; where there is none, of
+        the same sensor.
+        """
+        labels, modality = self.identity_table()
+        alike = modality == modality[index]
+        alike[index] = False
+        same = alike & (labels == labels[index])
+        rows: list[int] = np.flatnonzero(
+            same if same.any() else alike).tolist()
+        return rows
 
     def identity_table(self) -> tuple[np.ndarray, np.ndarray]:
         """Identity and modality of each row, for the samplers.

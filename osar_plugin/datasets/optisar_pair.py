@@ -11,6 +11,7 @@ from typing import Any
 from mmengine.logging import print_log
 
 from osar_plugin.registry import DATASETS
+from osar_plugin.utils.config_values import Buildable
 from osar_plugin.utils.errors import DataFormatError, DatasetNotFoundError
 
 from .layout import (
@@ -68,7 +69,7 @@ class OptiSarPair(ShipDataset):
             self,
             data_root: str = 'data/optisar_pair',
             suffixes: Sequence[str] = ('.tif', '.png'),
-            pipeline: Sequence[Any] = (),
+            pipeline: Sequence[Buildable] = (),
             **kwargs: Any) -> None:
         self.suffixes = check_suffixes(suffixes)
         super().__init__(

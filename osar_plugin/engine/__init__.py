@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from .checkpointing import AtomicCheckpointHook
 from .checks import DataCheckHook
 from .constructors import MergedGroupsConstructor
+from .guards import BadSampleHook, InvalidLossHook
 from .optim import CPUAmpOptimWrapper
+from .preemption import PreemptionHook
+from .pseudo_sar import PseudoSARHook
+from .resume import ExactResumeHook
 from .schedules import WarmupCosineLR
+from .translation import BridgeEMAHook, TrainingPlateauLR
 from .visualization import ReIDVisualizationHook
 
 __all__ = [
-    'CPUAmpOptimWrapper', 'DataCheckHook', 'MergedGroupsConstructor',
-    'ReIDVisualizationHook', 'WarmupCosineLR'
+    'AtomicCheckpointHook', 'BadSampleHook', 'BridgeEMAHook',
+    'CPUAmpOptimWrapper', 'DataCheckHook', 'ExactResumeHook',
+    'InvalidLossHook', 'MergedGroupsConstructor', 'PreemptionHook',
+    'PseudoSARHook', 'ReIDVisualizationHook', 'TrainingPlateauLR',
+    'WarmupCosineLR'
 ]

@@ -20,21 +20,25 @@ class DataCheckHook(Hook):
             batches of another size than the loader cuts.
     """
 
-    priority = 'VERY_HIGH'
+    priority = 'HIGHEST'
 
     def before_train(self, runner: Any) -> None:
         """Look at the loader once it is built."""
         loader = runner.train_dataloader
-        composed = getattr(loader.sampler, 'batch_size', loader.batch_size)
-        if composed != loader.batch_size:
+        # Not of the loader: hooks may have put another one in its place.
+        batches = loader.batch_sampler
+        size = getattr(batches, 'batch_size', None)
+        sampler = getattr(batches, 'sampler', None)
+        composed = getattr(sampler, 'batch_size', size)
+        if composed != size:
             raise ConfigError(
-                f'train_dataloader.batch_size={loader.batch_size}, but its '
+                f'train_dataloader.batch_size={size}, but its '
                 f'sampler composes batches of {composed}: identities would '
                 'be torn apart. Give train_dataloader.sampler.batch_size '
                 'the same value.')
         if len(loader) == 0:
             raise ConfigError(
                 f'The training loader has no batch: {len(loader.dataset)} '
-                f'samples, batch_size={loader.batch_size} and '
-                f'drop_last={loader.drop_last}. Use a smaller '
+                f'samples, batch_size={size} and drop_last='
+                f'{getattr(batches, "drop_last", False)}. Use a smaller '
                 'train_dataloader.batch_size or more data.')

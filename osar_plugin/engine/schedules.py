@@ -9,6 +9,7 @@ from mmengine.optim import _ParamScheduler
 from mmengine.optim.scheduler.lr_scheduler import LRSchedulerMixin
 
 from ..registry import PARAM_SCHEDULERS
+from ..utils.config_values import require_range
 from ..utils.errors import ConfigError
 
 
@@ -38,7 +39,8 @@ class WarmupCosineLR(LRSchedulerMixin, _ParamScheduler):
         **kwargs: As for MMEngine's schedulers.
 
     Raises:
-        ConfigError: If the warm-up is longer than the schedule.
+        ConfigError: If the warm-up is longer than the schedule, or a number
+            out of range.
     """
 
     def __init__(self,
@@ -53,6 +55,10 @@ class WarmupCosineLR(LRSchedulerMixin, _ParamScheduler):
         if not 0 <= warmup <= total:
             raise ConfigError(
                 f'warmup={warmup} must lie between 0 and total={total}.')
+        require_range(1, total=total)
+        require_range(
+            0, 1, start_factor=start_factor, end_factor=end_factor)
+        require_range(0, 1000, without=(0, ), base_lr=base_lr)
         self.total = total
         self.warmup = warmup
         self.start_factor = start_factor

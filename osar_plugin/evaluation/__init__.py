@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .frechet import FrechetInceptionMetric
 from .ranking import (
     PROTOCOLS,
     Labels,
@@ -15,9 +16,11 @@ from .ranking import (
 )
 from .reid import ReIDMetric
 from .rerank import k_reciprocal
+from .translation import TranslationMetric
 
 __all__ = [
-    'PROTOCOLS', 'Labels', 'Protocol', 'RankingResult', 'ReIDMetric', 'Task',
+    'PROTOCOLS', 'FrechetInceptionMetric', 'Labels', 'Protocol',
+    'RankingResult', 'ReIDMetric', 'Task', 'TranslationMetric',
     'evaluate_distances', 'evaluate_features', 'k_reciprocal', 'make_tasks',
     'top_k'
 ]

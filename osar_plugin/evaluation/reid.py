@@ -27,6 +27,7 @@ from torch import Tensor
 
 from ..io import atomic_write
 from ..registry import METRICS
+from ..utils.config_values import require_range
 from ..utils.errors import ConfigError, DataFormatError
 from .ranking import (
     DEFAULT_MEMORY,
@@ -136,6 +137,7 @@ class ReIDMetric(BaseMetric):
             raise ConfigError(
                 f'protocols={tuple(protocols)} must name at least one of '
                 f'{", ".join(PROTOCOLS)}.')
+        require_range(1, topk=topk, ranks=ranks, memory=memory)
         self.protocols = tuple(protocols)
         self.topk = topk
         self.ranks = tuple(ranks)
@@ -147,6 +149,22 @@ class ReIDMetric(BaseMetric):
         self.device = device
         self.out_dir = out_dir
         self._size = 0
+
+    @property
+    def figure_names(self) -> list[str]:
+        """Keys of the figures, for the check of ``save_best``."""
+        tasks = []
+        for name in self.protocols:
+            tasks.append(name)
+            if self.exclude_same_camera and (
+                    PROTOCOLS[name].query_modality is None):
+                tasks.append(f'{name}-xcam')
+        if self.rerank is not None:
+            tasks += [f'{name}-rerank' for name in tasks]
+        start = '' if self.prefix is None else f'{self.prefix}/'
+        figures = ('mAP', *(f'R{k}' for k in self.ranks), 'mINP',
+                   f'mAP@{self.topk}')
+        return [f'{start}{task}/{name}' for task in tasks for name in figures]
 
     def process(self, data_batch: Any, data_samples: Sequence[Any]) -> None:
         """Keep what the figures need of a batch of predictions.

@@ -1,7 +1,7 @@
-"""Models by task: reid; backbones are shared."""
+"""Models by task: reid, translation; backbones are shared."""
 
 from __future__ import annotations
 
-from . import backbones, reid
+from . import backbones, reid, translation
 
-__all__ = ['backbones', 'reid']
+__all__ = ['backbones', 'reid', 'translation']

@@ -1,203 +1,34 @@
-"""Checkpoints without unpickling: read, report, write.
+"""Checkpoints: read, compare, load into a model, write.
 
-A pickle can run code while it is read. Everything here reads ``.safetensors``
-or goes through PyTorch's restricted unpickler (``weights_only=True``) with a
-short list of admitted types, none of which runs anything that the file
-chooses. Files that need more are refused.
+Reading runs nothing that a file contains; see :mod:`.loading`.
 """
 
 from __future__ import annotations
 
-import argparse
 import hashlib
+import json
 import logging
-import pickle
-import pickletools
-import re
-import zipfile
-from collections.abc import Callable, Mapping
+import struct
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from mmengine.logging import HistoryBuffer, print_log
-from mmengine.runner.checkpoint import CheckpointLoader
+from mmengine.logging import print_log
 from torch import Tensor, nn
 
 from ..io import atomic_write
-from .errors import (
-    CheckpointError,
-    CheckpointMismatchError,
-    UnsafeCheckpointError,
-)
+from .errors import CheckpointError, CheckpointMismatchError
+from .loading import read_checkpoint, read_meta
+from .remote import fetch_checkpoint, use_safe_loading
+from .work_dir import clean_leftovers, find_checkpoint
 
-CURE = ('Convert it where you trust it (`torch.load`, then save the plain '
-        'state dict as .safetensors) or ask its author for safetensors.')
-
-
-def _inert_getattr(owner: Any = None, name: str = '', *_: Any) -> Any:
-    """Stand-in for ``getattr``, which MMEngine's message hub pickles.
-
-    The real one would let a file reach any attribute of any admitted type.
-    This one knows the four statistics that a HistoryBuffer asks for, which
-    it must get back to go on logging after a resume, and nothing else.
-    """
-    if owner is HistoryBuffer and name in ('current', 'max', 'mean', 'min'):
-        return getattr(HistoryBuffer, name)
-    return None
-
-
-def _safe_globals() -> list[Any]:
-    """Types that files written by MMEngine and by numpy users contain."""
-    core: Any = getattr(np, '_core', None) or np.core
-    multiarray = core.multiarray
-    admitted: list[Any] = [
-        HistoryBuffer, argparse.Namespace, slice, np.ndarray, np.dtype,
-        (_inert_getattr, 'builtins.getattr')
-    ]
-    for name in ('_reconstruct', 'scalar'):
-        function = getattr(multiarray, name)
-        # numpy 1 and numpy 2 pickle the same function by two names.
-        admitted += [(function, f'numpy.core.multiarray.{name}'),
-                     (function, f'numpy._core.multiarray.{name}')]
-    codes = ('?', 'i1', 'i2', 'i4', 'i8', 'u1', 'u2', 'u4', 'u8', 'f2', 'f4',
-             'f8')
-    admitted += [type(np.dtype(code)) for code in codes]
-    return admitted
-
-
-def read_checkpoint(path: str | Path,
-                    map_location: Any = 'cpu') -> dict[str, Any]:
-    """Read a checkpoint without running anything that it contains.
-
-    Args:
-        path: A ``.safetensors`` file, or one written by ``torch.save``.
-        map_location: Device of the tensors, as in ``torch.load``.
-
-    Returns:
-        What was saved; for safetensors, ``dict(state_dict=...)``.
-
-    Raises:
-        CheckpointError: If the file is missing, truncated or no checkpoint.
-        UnsafeCheckpointError: If its pickle asks for other types than
-            plain data; the message names them.
-    """
-    path = Path(path).expanduser()
-    if not path.is_file():
-        raise CheckpointError(
-            f'There is no checkpoint {str(path)!r}. Check the path; weights '
-            'are never downloaded on their own.')
-    if path.suffix == '.safetensors':
-        content: Any = dict(state_dict=_read_safetensors(path))
-    else:
-        content = _read_pickle(path, map_location)
-    if not isinstance(content, Mapping):
-        raise CheckpointError(
-            f'{str(path)!r} holds a {type(content).__name__}, not a dict of '
-            'tensors. Save a state dict.')
-    return dict(content)
-
-
-def _read_safetensors(path: Path) -> dict[str, Tensor]:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-    try:
-        return load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(
-            f'{str(path)!r} is no whole safetensors file ({error}). Copy or '
-            'download it again.') from error
-
-
-def _read_pickle(path: Path, map_location: Any) -> Any:
-    try:
-        with torch.serialization.safe_globals(_safe_globals()):
-            return torch.load(
-                path, map_location=map_location, weights_only=True)
-    except pickle.UnpicklingError as error:
-        wanted = _foreign_globals(path)
-        if wanted is None:
-            raise CheckpointError(
-                f'{str(path)!r} is no whole checkpoint ({_first(error)}). '
-                'Copy or download it again.') from error
-        names = ', '.join(wanted) or _first(error)
-        raise UnsafeCheckpointError(
-            f'{str(path)!r} is refused: its pickle asks for {names}, which '
-            f'could run code. {CURE}') from error
-    except (RuntimeError, EOFError, OSError, KeyError, ValueError, TypeError,
-            AttributeError, IndexError, zipfile.BadZipFile) as error:
-        raise CheckpointError(
-            f'{str(path)!r} cannot be read as a checkpoint '
-            f'({_first(error)}). Copy or download it again.') from error
-
-
-def _foreign_globals(path: Path) -> list[str] | None:
-    """Names outside the admitted ones; None if the file is not whole."""
-    if not zipfile.is_zipfile(path):
-        return _pickled_names(path)
-    try:
-        with torch.serialization.safe_globals(_safe_globals()):
-            return sorted(
-                torch.serialization.get_unsafe_globals_in_checkpoint(path))
-    except Exception:  # the file is broken: whatever the parser says of it
-        return None
-
-
-def _pickled_names(path: Path) -> list[str] | None:
-    """Read the names from the bytes of a pickle, executing nothing.
-
-    For the formats that PyTorch cannot list: its own before version 1.6
-    (several pickles in a row) and plain ones.
-    """
-    names, strings = set(), ['', '']
-    try:
-        with open(path, 'rb') as file:
-            while file.peek(1):  # type: ignore[attr-defined]
-                for code, value, _ in pickletools.genops(file):
-                    if code.name == 'GLOBAL':
-                        names.add(str(value).replace(' ', '.'))
-                    elif code.name == 'STACK_GLOBAL':
-                        names.add('.'.join(strings[-2:]))
-                    elif isinstance(value, str):
-                        strings.append(value)
-    except (ValueError, EOFError, UnicodeError):
-        pass  # behind the pickles follow the tensors' bytes
-    foreign = {
-        name for name in names
-        if not name.startswith(('torch.', 'collections.OrderedDict'))
-    }
-    return sorted(foreign) or None
-
-
-def _first(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
-
-
-def _load_for_mmengine(filename: str, map_location: Any = None,
-                       *_: Any, **__: Any) -> Any:
-    if re.match(r'[\w-]{2,}:/|s3:', filename):
-        raise CheckpointError(
-            f'{filename!r} is not on this machine. Download it yourself and '
-            'give the path: what is fetched on its own cannot be checked '
-            'before it is read.')
-    return read_checkpoint(filename, map_location or 'cpu')
-
-
-def use_safe_loading() -> None:
-    """Let MMEngine read checkpoints through :func:`read_checkpoint`.
-
-    The stock loader of one stack falls back to full unpickling, that of the
-    other cannot read MMEngine's own files with today's PyTorch. Holds for
-    this process, whoever asks: ``load_from``, ``resume``, ``init_cfg`` of
-    any module, inferencers. Called by the tools and by every model of this
-    package when it is built. Remote addresses are refused.
-    """
-    for prefix in ['', *CheckpointLoader._schemes]:
-        CheckpointLoader.register_scheme(
-            prefixes=prefix, loader=_load_for_mmengine, force=True)
+__all__ = [
+    'LoadReport', 'clean_leftovers', 'compare', 'fetch_checkpoint',
+    'find_checkpoint', 'load_checkpoint', 'publish_weights',
+    'read_checkpoint', 'read_meta', 'save_weights', 'sha256_of',
+    'unwrap_state_dict', 'use_safe_loading']
 
 
 def unwrap_state_dict(content: Mapping[str, Any]) -> dict[str, Any]:
@@ -357,30 +188,99 @@ def sha256_of(path: str | Path) -> str:
     return digest.hexdigest()
 
 
-def save_weights(state_dict: Mapping[str, Tensor], path: str | Path) -> str:
+def save_weights(state_dict: Mapping[str, Tensor], path: str | Path,
+                 metadata: Mapping[str, str] | None = None) -> str:
     """Write weights as ``.safetensors``, or as ``.pth`` for other tools.
 
     Args:
         state_dict: Tensors by name.
         path: The suffix decides the format.
+        metadata: What ``.safetensors`` files say of themselves. The same
+            weights and metadata give the same bytes.
 
     Returns:
         SHA-256 of the file.
 
     Raises:
-        CheckpointError: For another suffix.
+        CheckpointError: For another suffix, and for metadata in a ``.pth``.
     """
     path = Path(path)
-    plain = {k: v.detach().cpu().contiguous() for k, v in state_dict.items()}
     if path.suffix == '.safetensors':
-        from safetensors.torch import save
+        content = _safetensors(state_dict, metadata or {})
         with atomic_write(path, 'wb') as file:
-            file.write(save({k: v.clone() for k, v in plain.items()}))
-    elif path.suffix in ('.pth', '.pt'):
-        with atomic_write(path, 'wb') as file:
-            torch.save(plain, file)
-    else:
+            file.writelines(content)
+        return _digest(content)
+    if path.suffix not in ('.pth', '.pt'):
         raise CheckpointError(
             f'{str(path)!r} ends in {path.suffix!r}, expected .safetensors, '
             '.pth or .pt.')
+    if metadata:
+        raise CheckpointError(
+            f'{str(path)!r} is to say {", ".join(metadata)} of itself, which '
+            'only .safetensors can. Use that suffix.')
+    with atomic_write(path, 'wb') as file:
+        torch.save(
+            {k: v.detach().cpu().contiguous()
+             for k, v in state_dict.items()}, file)
     return sha256_of(path)
+
+
+def publish_weights(state_dict: Mapping[str, Tensor], path: str | Path,
+                    metadata: Mapping[str, str] | None = None
+                    ) -> tuple[Path, str]:
+    """Write weights to a file whose name carries their checksum.
+
+    ``name.safetensors`` becomes ``name-<sha256>.safetensors`` with the first
+    eight digits, which PyTorch, MMEngine and :func:`fetch_checkpoint`
+    compare when they download such a file.
+
+    Args:
+        state_dict: Tensors by name.
+        path: The name without the checksum.
+        metadata: See :func:`save_weights`.
+
+    Returns:
+        The path of the file and its whole SHA-256.
+
+    Raises:
+        CheckpointError: For another suffix than ``.safetensors``.
+    """
+    path = Path(path)
+    if path.suffix != '.safetensors':
+        raise CheckpointError(
+            f'{str(path)!r} ends in {path.suffix!r}, expected .safetensors, '
+            'which runs nothing when it is read.')
+    content = _safetensors(state_dict, metadata or {})
+    digest = _digest(content)
+    final = path.with_name(f'{path.stem}-{digest[:8]}{path.suffix}')
+    with atomic_write(final, 'wb') as file:
+        file.writelines(content)
+    return final, digest
+
+
+def _safetensors(state_dict: Mapping[str, Tensor],
+                 metadata: Mapping[str, str]) -> list[bytes | memoryview]:
+    """The parts of a file: length of the header, header, tensors.
+
+    The library puts metadata into an order of chance; here it is sorted.
+    """
+    from safetensors.torch import save
+
+    data = memoryview(save({
+        # A clone: tensors of one storage would be refused.
+        key: value.detach().cpu().contiguous().clone()
+        for key, value in state_dict.items()}))
+    length, = struct.unpack('<Q', data[:8])
+    header = json.loads(bytes(data[8:8 + length]))
+    if metadata:
+        header = {'__metadata__': dict(sorted(metadata.items())), **header}
+    text = json.dumps(header, separators=(',', ':')).encode()
+    text += b' ' * (-len(text) % 8)  # tensors begin at a multiple of eight
+    return [struct.pack('<Q', len(text)), text, data[8 + length:]]
+
+
+def _digest(content: Iterable[bytes | memoryview]) -> str:
+    digest = hashlib.sha256()
+    for part in content:
+        digest.update(part)
+    return digest.hexdigest()

@@ -27,6 +27,10 @@ class CorruptImageError(OSARError, OSError):
     """An image that cannot be decoded."""
 
 
+class InvalidLossError(OSARError, FloatingPointError):
+    """A loss that is NaN or infinite."""
+
+
 class CheckpointError(OSARError, RuntimeError):
     """A checkpoint that cannot be used."""
 

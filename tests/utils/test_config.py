@@ -22,7 +22,8 @@ from osar_plugin.utils.errors import ConfigError, MissingDependencyError
 REPO = Path(__file__).resolve().parents[2]
 CONFIGS = sorted(
     path for path in (REPO / 'configs').rglob('*.py')
-    if '_base_' not in path.parts)
+    # The examples stand on packages that may not be installed.
+    if not {'_base_', 'examples'} & set(path.parts))
 MAIN = REPO / 'configs' / 'sdfnet_hoss.py'
 
 
@@ -194,8 +195,11 @@ def test_check_config_reads_foreign_scopes() -> None:
     cfg = Config(
         dict(
             default_scope='mmengine',
-            model=dict(type='SDFNet', _scope_='osar_plugin')))
+            model=dict(type='ClassTokenNeck', _scope_='osar_plugin')))
     check_config(cfg)
+    cfg.model.type = 'ClasTokenNeck'
+    with pytest.raises(ConfigError, match="mean 'ClassTokenNeck'"):
+        check_config(cfg)
 
 
 @pytest.mark.parametrize(('a', 'b', 'distance'), [
@@ -203,6 +207,8 @@ def test_check_config_reads_foreign_scopes() -> None:
     ('abc', 'abc', 0),
     ('abc', '', 3),
     ('kitten', 'sitting', 3),
+    ('modle', 'model', 1),
+    ('abcd', 'badc', 2),
     ('train_dataloder', 'train_dataloader', 1),
 ])
 def test_edit_distance(a: str, b: str, distance: int) -> None:
@@ -211,7 +217,8 @@ def test_edit_distance(a: str, b: str, distance: int) -> None:
 
 def test_slip_and_nearest() -> None:
     assert slip('model', ['model', 'models']) is None
-    assert slip('modle', ['model']) is None  # two edits in a short name
+    assert slip('modle', ['model']) == 'model'  # a swap is one slip
+    assert slip('mole', ['model']) is None  # two edits in a short name
     assert slip('mdel', ['model']) == 'model'
     assert nearest('sdfnet', ['SDFNet', 'TransOSS']) == ['SDFNet']
 

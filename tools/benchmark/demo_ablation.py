@@ -1,12 +1,16 @@
-"""The ablation of SDF-Net on the rendered ships: mean and spread over seeds.
+r"""Ablations on the rendered ships: mean and spread over seeds.
 
     python tools/make_demo_data.py data/demo
     python tools/benchmark/demo_ablation.py --seeds 0 1 2
+    python tools/train.py configs/demo/bbdm_hoss.py
+    python tools/benchmark/demo_ablation.py --table mos \
+        --translator work_dirs/bbdm_hoss --tau 0.02 0.1 0.3 --views 1 5
 
 Trains each config once per seed (finished runs are kept and not repeated)
-and prints a table of the figures after the last epoch. The ships are
-rendered: the table tells whether the parts work together, not how good they
-are on HOSS-ReID.
+and prints a table of the figures after the last epoch. The row with views
+(CDGF) trains nothing: it evaluates the row above it again, once for each tau
+and number of views. The ships are rendered: the table tells whether the parts
+work together, not how good they are on HOSS-ReID.
 """
 
 from __future__ import annotations
@@ -21,34 +25,103 @@ from pathlib import Path
 
 from mmengine.config import Config
 
+from osar_plugin.utils import launch
+from osar_plugin.utils.checkpoint import find_checkpoint, sha256_of
+from osar_plugin.utils.errors import CheckpointError, ConfigError
+
 REPO = Path(__file__).resolve().parents[2]
-ROWS = {
-    'TransOSS': 'transoss_hoss',
-    '+ SCL': 'sdfnet_scl_hoss',
-    '+ DFL': 'sdfnet_dfl_hoss',
-    'SDF-Net': 'sdfnet_hoss',
+FUSED = '+ CDGF'
+TABLES = {
+    'sdfnet': {
+        'TransOSS': 'transoss_hoss',
+        '+ SCL': 'sdfnet_scl_hoss',
+        '+ DFL': 'sdfnet_dfl_hoss',
+        'SDF-Net': 'sdfnet_hoss',
+    },
+    'mos': {
+        'TransOSS': 'transoss_hoss',
+        '+ denoising': 'mos_denoising_hoss',
+        '+ CMAL': 'mos_hoss',
+        FUSED: 'mos_hoss',
+    },
 }
 COLUMNS = ('ALL/mAP', 'ALL/R1', 'O2S/mAP', 'O2S/R1', 'S2O/mAP', 'S2O/R1')
 
 
+def run(tool: str, *arguments: str) -> None:
+    """Run one of the tools from the checkout."""
+    subprocess.run(
+        [sys.executable, f'tools/{tool}.py', *arguments], cwd=REPO,
+        check=True)
+
+
+def kept(result: Path, made_with: str) -> dict | None:
+    """Figures of an earlier run under the same conditions."""
+    known = json.loads(result.read_text()) if result.is_file() else {}
+    return known if known.get('conditions') == made_with else None
+
+
+def keep(result: Path, figures: dict, made_with: str) -> dict:
+    """Write figures down and give them back."""
+    known = dict(figures, conditions=made_with)
+    result.write_text(json.dumps(known))
+    return known
+
+
 def train(name: str, seed: int, args: argparse.Namespace) -> dict:
     """Figures of one run after its last epoch, trained where missing."""
-    work_dir = Path(args.work_dir, f'{name}_seed{seed}')
+    work_dir = run_folder(name, seed, args)
     result = work_dir / 'result.json'
     made_with = conditions(name, args)
-    known = json.loads(result.read_text()) if result.is_file() else {}
-    if known.get('conditions') != made_with:
-        command = [
-            sys.executable, 'tools/train.py', f'configs/demo/{name}.py',
-            '--work-dir', str(work_dir.resolve()), '--data-root',
-            str(Path(args.data_root).resolve()), '--seed', str(seed)
-        ]
-        if args.cfg_options:
-            command += ['--cfg-options', *args.cfg_options]
-        subprocess.run(command, cwd=REPO, check=True)
-        known = dict(last_figures(work_dir), conditions=made_with)
-        result.write_text(json.dumps(known))
+    known = kept(result, made_with)
+    if known is None:
+        options = ['--cfg-options', *args.cfg_options] if (
+            args.cfg_options) else []
+        run('train', f'configs/demo/{name}.py', '--work-dir', str(work_dir),
+            '--data-root', str(Path(args.data_root).resolve()), '--seed',
+            str(seed), *options)
+        known = keep(result, last_figures(work_dir), made_with)
     return known
+
+
+def fuse(name: str, seed: int, tau: float, views: int, weights: Path,
+         args: argparse.Namespace) -> dict:
+    """Figures of a trained run with views, evaluated where missing."""
+    work_dir = run_folder(name, seed, args)
+    train(name, seed, args)
+    out = work_dir / f'tau{tau:g}_views{views}'
+    out.mkdir(exist_ok=True)
+    made_with = '\0'.join((
+        conditions(name, args), sha256_of(weights), repr((tau, views)),
+        sha256_of(last_checkpoint(work_dir))))
+    made_with = hashlib.sha256(made_with.encode()).hexdigest()
+    known = kept(out / 'result.json', made_with)
+    if known is None:
+        run('test', f'configs/demo/{name}.py', str(work_dir), '--work-dir',
+            str(work_dir / 'test'), '--data-root',
+            str(Path(args.data_root).resolve()), '--out', str(out),
+            '--cfg-options', *(args.cfg_options or ()),
+            f'custom_hooks.0.translator.checkpoint={weights}',
+            f'custom_hooks.0.cache_dir={out.parents[1] / "pseudo_sar"}',
+            f'custom_hooks.0.tau={tau}', f'custom_hooks.0.views={views}')
+        table = json.loads((out / 'results.json').read_text())
+        figures = {}
+        for column in COLUMNS:
+            protocol, figure = column.split('/')
+            figures[column] = table[protocol][figure]
+        known = keep(out / 'result.json', figures, made_with)
+    return known
+
+
+def run_folder(name: str, seed: int, args: argparse.Namespace) -> Path:
+    """Work dir of a training."""
+    return Path(args.work_dir, f'{name}_seed{seed}').resolve()
+
+
+def last_checkpoint(work_dir: Path) -> Path:
+    """The checkpoint that ``tools/test.py`` takes of a work dir."""
+    named = (work_dir / 'last_checkpoint').read_text().strip()
+    return work_dir / Path(named).name
 
 
 def conditions(name: str, args: argparse.Namespace) -> str:
@@ -81,26 +154,85 @@ def table(results: dict[str, list[dict[str, float]]]) -> str:
     return '\n'.join(lines)
 
 
-def main() -> None:
-    """Train what is missing and print the table."""
+def figures_of(row: str, seed: int,
+               args: argparse.Namespace) -> dict[str, dict]:
+    """Title to figures: one of most rows, several of the one with views."""
+    name = TABLES[args.table][row]
+    if row != FUSED:
+        return {row: train(name, seed, args)}
+    return {
+        f'{row}, tau {tau:g}, K {views}': fuse(
+            name, seed, tau, views, args.translator, args)
+        for tau in args.tau for views in args.views}
+
+
+def parse_args() -> argparse.Namespace:
+    """Command line arguments."""
     parser = argparse.ArgumentParser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--table', choices=TABLES, default='sdfnet')
     parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2])
-    parser.add_argument('--rows', nargs='+', choices=ROWS, default=list(ROWS))
+    parser.add_argument('--rows', nargs='+', metavar='ROW',
+                        help='rows of the table; all by default')
+    parser.add_argument(
+        '--translator', type=Path, metavar='FILE',
+        help='weights of configs/demo/bbdm_hoss.py, or its work dir; needed '
+        f'for the row {FUSED!r}')
+    parser.add_argument('--tau', type=float, nargs='+', default=[0.02],
+                        help='shares of the views to try')
+    parser.add_argument('--views', type=int, nargs='+', default=[5],
+                        help='numbers of views to try')
     parser.add_argument('--data-root', default='data/demo')
     parser.add_argument('--work-dir', default='work_dirs/demo_ablation')
     parser.add_argument(
-        '--cfg-options', nargs='+', help='passed on to tools/train.py')
-    args = parser.parse_args()
-    results: dict[str, list[dict[str, float]]] = {r: [] for r in args.rows}
+        '--cfg-options', nargs='+',
+        help='passed on to tools/train.py and tools/test.py')
+    return parser.parse_args()
+
+
+def check(args: argparse.Namespace) -> None:
+    """Check rows and translator before hours are spent.
+
+    Raises:
+        ConfigError: If a row is not in the table, or needs a translator.
+        CheckpointError: If the translator's weights are not there.
+    """
+    rows = TABLES[args.table]
+    args.rows = args.rows or list(rows)
+    unknown = [row for row in args.rows if row not in rows]
+    if unknown:
+        raise ConfigError(
+            f'--rows {unknown[0]!r}: the table {args.table} has '
+            f'{", ".join(map(repr, rows))}.')
+    if FUSED not in args.rows:
+        return
+    if args.translator is None:
+        raise ConfigError(
+            f'The row {FUSED!r} needs --translator FILE: train one with '
+            'tools/train.py configs/demo/bbdm_hoss.py, or leave the row out '
+            'with --rows.')
+    path = args.translator
+    found = find_checkpoint(path) if path.is_dir() else path
+    if found is None or not Path(found).is_file():
+        raise CheckpointError(
+            f'--translator {path}: no checkpoint there.')
+    args.translator = Path(found).resolve()
+
+
+def main() -> None:
+    """Train and evaluate what is missing and print the table."""
+    args = parse_args()
+    check(args)
+    results: dict[str, list[dict[str, float]]] = {}
     # Seed by seed, so that an interrupted ablation is still balanced.
     for seed in args.seeds:
         for row in args.rows:
-            results[row].append(train(ROWS[row], seed, args))
-            sys.stdout.write(f'{row}, seed {seed}: {results[row][-1]}\n')
+            for title, figures in figures_of(row, seed, args).items():
+                results.setdefault(title, []).append(figures)
+                sys.stdout.write(f'{title}, seed {seed}: {figures}\n')
     sys.stdout.write(f'\n{len(args.seeds)} seeds\n{table(results)}\n')
 
 
 if __name__ == '__main__':
-    main()
+    launch.run(main)

@@ -1,4 +1,4 @@
-# HOSS-ReID with the augmentation of TransOSS and MOS.
+# HOSS-ReID with the augmentation of TransOSS; hoss_mos.py denoises, too.
 dataset_type = 'osar_plugin.HOSS'
 data_root = 'data/hoss'  # holds HOSS/, Zenodo record 15860212
 image_size = (256, 128)  # (H, W)

@@ -23,6 +23,8 @@ from .augmentation import (
     PillowResize,
     RandomErasing,
 )
+from .denoise import SARDenoise, truncate_lowest
+from .joint import PairFlip
 from .loading import LoadOpticalOrSAR, ShipSize, ship_size
 from .packing import PackReIDInputs
 from .pairs import PackPairInputs, PairPipeline
@@ -30,7 +32,7 @@ from .sar import SARToUint8, scale_by_max, scale_by_percentiles
 
 __all__ = [
     'ColorJitter', 'LoadOpticalOrSAR', 'PackPairInputs', 'PackReIDInputs',
-    'PadRandomCrop', 'PairPipeline', 'PillowResize', 'RandomErasing',
-    'SARToUint8', 'ShipSize', 'scale_by_max', 'scale_by_percentiles',
-    'ship_size',
+    'PadRandomCrop', 'PairFlip', 'PairPipeline', 'PillowResize',
+    'RandomErasing', 'SARDenoise', 'SARToUint8', 'ShipSize', 'scale_by_max',
+    'scale_by_percentiles', 'ship_size', 'truncate_lowest',
 ]

@@ -19,6 +19,7 @@ from mmcv.transforms import BaseTransform, RandomFlip
 from PIL import Image, ImageEnhance
 
 from osar_plugin.registry import TRANSFORMS
+from osar_plugin.utils.config_values import require_range
 from osar_plugin.utils.errors import ConfigError, DataFormatError
 
 from .loading import require_key
@@ -65,6 +66,7 @@ class PillowResize(BaseTransform):
             raise ConfigError(
                 f'interpolation={interpolation!r} is not known: use one of '
                 f'{", ".join(known)}.')
+        require_range(1, 2**16, size=size)
         self.size = (int(size[0]), int(size[1]))
         self.interpolation = interpolation
 
@@ -105,11 +107,10 @@ class ColorJitter(BaseTransform):
             contrast: float = 0.2,
             saturation: float = 0.2,
             hue: float = 0.0) -> None:
-        if min(brightness, contrast, saturation) < 0 or not 0 <= hue <= 0.5:
-            raise ConfigError(
-                f'brightness={brightness}, contrast={contrast} and '
-                f'saturation={saturation} must be 0 or more, hue={hue} '
-                'within 0..0.5.')
+        require_range(
+            0, 100, brightness=brightness, contrast=contrast,
+            saturation=saturation)
+        require_range(0, 0.5, hue=hue)
         self.ranges = (brightness, contrast, saturation, hue)
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
@@ -188,8 +189,9 @@ class PadRandomCrop(BaseTransform):
             size: tuple[int, int] = (256, 128),
             padding: int = 10,
             fill: int = 0) -> None:
-        if padding < 0:
-            raise ConfigError(f'padding={padding} must be 0 or more.')
+        require_range(1, 2**16, size=size)
+        require_range(0, 2**16, padding=padding)
+        require_range(0, 255, fill=fill)
         self.size = (int(size[0]), int(size[1]))
         self.padding = padding
         self.fill = fill
@@ -270,8 +272,11 @@ class RandomErasing(BaseTransform):
             mean: Sequence[float] = (0.485, 0.456, 0.406),
             std: Sequence[float] = (0.229, 0.224, 0.225),
             attempts: int = 10) -> None:
-        if not 0 <= prob <= 1:
-            raise ConfigError(f'prob={prob} must be within 0..1.')
+        require_range(0, 1, prob=prob)
+        require_range(0, 1e6, without=(0, ), aspect=aspect)
+        require_range(0, 1e6, std=std)
+        require_range(-1e6, 1e6, mean=mean)
+        require_range(1, 2**20, attempts=attempts)
         if not 0 < area[0] <= area[1] <= 1:
             raise ConfigError(
                 f'area={area} must satisfy 0 < smallest <= largest <= 1.')

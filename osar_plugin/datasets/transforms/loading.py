@@ -12,6 +12,7 @@ from mmcv.transforms import BaseTransform
 
 from osar_plugin.io import read_optical, read_sar
 from osar_plugin.registry import TRANSFORMS
+from osar_plugin.utils.config_values import require_range
 from osar_plugin.utils.errors import ConfigError, DataFormatError
 
 OPTICAL, SAR = 0, 1
@@ -136,6 +137,9 @@ class ShipSize(BaseTransform):
             limits: tuple[float, float] = (93.0, 427.0),
             means: tuple[float, float] = (0.434, 0.461),
             scales: tuple[float, float] = (0.031, 0.031)) -> None:
+        require_range(
+            0, 1e6, without=(0, ), gsd=gsd, limits=limits, scales=scales)
+        require_range(-1e6, 1e6, means=means)
         self.gsd = gsd
         self.constants = dict(limits=limits, means=means, scales=scales)
 

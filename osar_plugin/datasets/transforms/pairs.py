@@ -9,6 +9,7 @@ from mmcv.transforms import BaseTransform, Compose
 
 from osar_plugin.registry import TRANSFORMS
 from osar_plugin.structures import ReIDDataSample
+from osar_plugin.utils.config_values import Buildable
 from osar_plugin.utils.errors import DataFormatError
 
 from .loading import OPTICAL, SAR, require_key
@@ -30,7 +31,7 @@ class PairPipeline(BaseTransform):
         transforms: Single-image transforms, without packing.
     """
 
-    def __init__(self, transforms: Sequence[Any]) -> None:
+    def __init__(self, transforms: Sequence[Buildable]) -> None:
         self.transforms = Compose(list(transforms))
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from mmcv.transforms import BaseTransform
 from osar_plugin.registry import TRANSFORMS
 from osar_plugin.utils.errors import ConfigError, DataFormatError
 
+from ..layout import check_suffixes
 from .loading import SAR, modality_of, require_key
 
 
@@ -99,7 +100,8 @@ class SARToUint8(BaseTransform):
         self.mode = mode
         self.low = low
         self.high = high
-        self.as_is = tuple(suffix.lower() for suffix in as_is)
+        suffixes = check_suffixes(as_is, 'as_is') if as_is else ()
+        self.as_is = tuple(suffix.lower() for suffix in suffixes)
         self.strict = strict
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from ...registry import MODELS
+from ...utils.config_values import require_range
 from ...utils.errors import ConfigError, DataFormatError
 from ..precision import full_precision
 
@@ -186,7 +187,7 @@ class VisionTransformer(BaseModule):
         init_cfg: See :class:`mmengine.model.BaseModule`.
 
     Raises:
-        ConfigError: If sizes do not divide.
+        ConfigError: If a number is out of range or sizes do not divide.
     """
 
     def __init__(self,
@@ -208,6 +209,16 @@ class VisionTransformer(BaseModule):
                  with_cp: bool = False,
                  init_cfg: dict | None = None) -> None:
         super().__init__(init_cfg)
+        # The upper ends are beyond any machine, and named before it stalls.
+        require_range(
+            1, 2**16, img_size=img_size, patch_size=patch_size,
+            in_channels=in_channels, embed_dim=embed_dim,
+            num_heads=num_heads, num_modalities=num_modalities)
+        require_range(1, 2**12, depth=depth)
+        require_range(0, 2**10, without=(0, ), mlp_ratio=mlp_ratio)
+        require_range(0, 1, without=(1, ), drop_path_rate=drop_path_rate)
+        require_range(0, 1, without=(0, ), norm_eps=norm_eps)
+        require_range(0, 1e6, modality_coef=modality_coef)
         if any(side % patch_size for side in img_size):
             raise ConfigError(
                 f'img_size={tuple(img_size)} is not a multiple of '

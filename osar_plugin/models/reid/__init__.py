@@ -1,4 +1,4 @@
-"""Cross-modal ship re-identification.
+r"""Cross-modal ship re-identification.
 
 ::
 
@@ -12,7 +12,7 @@
       | sum
       v
     fused (B, D) -- head.IdentityHead: BatchNorm, classifier -- L_id, L_tri
-      |
+      |          \-- alignment: moments of the two modalities -- L_align
       v
     descriptor (B, D): compared at test time
 

@@ -11,9 +11,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...registry import MODELS
+from ...utils.config_values import require_range
 from ...utils.errors import ConfigError, DataFormatError
 from ..precision import full_precision
 from .losses import modality_prototypes
+
+FORMS = ('official', 'paper')
 
 
 class Moments(NamedTuple):
@@ -86,25 +89,34 @@ class ModalityAlignmentLoss(nn.Module):
     """Module form of :func:`modality_alignment_loss`.
 
     Args:
-        normalize: See there.
-        squared: See there.
+        form: ``'official'``, the norms of the differences, with which the
+            published weights were trained; or ``'paper'``, their squares.
+        normalize: Scale the features to unit length first; the paper does
+            not say.
         loss_weight: Factor of the loss; 2 in the released recipe.
+
+    Raises:
+        ConfigError: If an argument cannot be used.
     """
 
     def __init__(self,
+                 form: str = 'official',
                  normalize: bool = True,
-                 squared: bool = False,
                  loss_weight: float = 2.) -> None:
         super().__init__()
+        require_range(0, 1e6, loss_weight=loss_weight)
+        if form not in FORMS:
+            raise ConfigError(
+                f'form={form!r} is not known: use one of {", ".join(FORMS)}.')
+        self.form = form
         self.normalize = normalize
-        self.squared = squared
         self.loss_weight = loss_weight
 
     def forward(self, features: Tensor, labels: Tensor,
                 modality: Tensor) -> Tensor:
         """(B, D) features, (B,) labels and modalities to a scalar."""
         return self.loss_weight * modality_alignment_loss(
-            features, labels, modality, self.normalize, self.squared)
+            features, labels, modality, self.normalize, self.form == 'paper')
 
 
 @full_precision

@@ -18,6 +18,7 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from ...registry import MODELS
+from ...utils.config_values import require_range
 from ...utils.errors import ConfigError, DataFormatError
 
 FUSIONS = ('sum', 'shared', 'specific', 'concat')
@@ -56,6 +57,10 @@ def fuse(shared: Tensor, specific: Tensor, how: str) -> Tensor:
 class ClassTokenNeck(BaseModule):
     """Take the class token: the feature of TransOSS."""
 
+    def out_channels(self, embed_dim: int) -> int:
+        """Channels of the fused feature, from those of a token."""
+        return embed_dim
+
     def forward(self, tokens: Tensor) -> ReIDFeatures:
         """(B, N, D) tokens to a feature (B, D)."""
         return ReIDFeatures(tokens[:, 0])
@@ -76,7 +81,8 @@ class DisentangledNeck(BaseModule):
         init_cfg: See :class:`mmengine.model.BaseModule`.
 
     Raises:
-        ConfigError: For an unknown source or fusion.
+        ConfigError: For an unknown source or fusion, or a width out of
+            range.
     """
 
     def __init__(self,
@@ -85,15 +91,29 @@ class DisentangledNeck(BaseModule):
                  fusion: str = 'sum',
                  init_cfg: dict | None = None) -> None:
         super().__init__(init_cfg)
+        require_range(1, 2**20, embed_dim=embed_dim)
         if source not in SOURCES or fusion not in FUSIONS:
             raise ConfigError(
                 f'source={source!r} must be one of {SOURCES} and '
                 f'fusion={fusion!r} one of {FUSIONS}.')
+        self.embed_dim = embed_dim
         self.source = source
         self.fusion = fusion
         if source == 'projection':
             self.shared_head = nn.Linear(embed_dim, embed_dim)
             self.specific_head = nn.Linear(embed_dim, embed_dim)
+
+    def out_channels(self, embed_dim: int) -> int:
+        """Channels of the fused feature, from those of a token.
+
+        Raises:
+            ConfigError: If the linear heads are made for other tokens.
+        """
+        if self.source == 'projection' and embed_dim != self.embed_dim:
+            raise ConfigError(
+                f'neck.embed_dim={self.embed_dim}, but the backbone has '
+                f'embed_dim={embed_dim}. Give both the same value.')
+        return 2 * embed_dim if self.fusion == 'concat' else embed_dim
 
     def init_weights(self) -> None:
         """Truncated normal weights of deviation 0.02, zero biases."""

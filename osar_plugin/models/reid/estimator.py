@@ -16,10 +16,12 @@ from torch import Tensor, nn
 
 from ...registry import MODELS
 from ...structures import ReIDDataSample
+from ...utils.config_values import Buildable, require_range
 from ...utils.errors import ConfigError
 from ..backbones import ViTOutput
 from ..gather import gather_rows
 from ..precision import full_precision
+from .alignment import fuse_views
 from .dfl import ReIDFeatures
 from .losses import build_loss, clip_loss
 from .official import SafeWeights, adapt_on_load
@@ -31,10 +33,12 @@ def _stack(samples: Sequence[ReIDDataSample], name: str) -> Tensor:
 
 @MODELS.register_module()
 class TransOSS(SafeWeights, BaseModel):
-    """Ship re-identification across optical and SAR chips (TransOSS).
+    """Ship re-identification across optical and SAR chips (TransOSS, MOS).
 
     One transformer with a tokenizer per sensor; the class token is
-    classified behind a batch-norm neck and compared in front of it.
+    classified behind a batch-norm neck and compared in front of it. MOS is
+    the same model trained with ``alignment``, and evaluated with
+    :class:`~osar_plugin.engine.PseudoSARHook`.
 
     Every loader of state dicts, MMEngine's included, accepts our keys, the
     authors' in each published layout and plain ViT files; see
@@ -44,6 +48,9 @@ class TransOSS(SafeWeights, BaseModel):
         backbone: Config of the transformer.
         neck: Config of what turns tokens into features.
         head: Config of the identity head.
+        alignment: Config of :class:`ModalityAlignmentLoss` on the features
+            that the head takes (MOS, CMAL), logged as ``loss_align``;
+            ``None`` to leave it out.
         joint_batch: With several processes, classify and compare the batch
             of all of them: the loss and gradients of one process with the
             joint batch. ``False`` leaves each rank to its own rows, as the
@@ -51,14 +58,18 @@ class TransOSS(SafeWeights, BaseModel):
         data_preprocessor: Config of the data preprocessor.
         init_cfg: ``dict(type='Pretrained', checkpoint=FILE)`` starts from a
             file, which is read without unpickling.
+
+    Raises:
+        ConfigError: If the head takes another width than the neck gives.
     """
 
     def __init__(self,
-                 backbone: dict[str, Any],
-                 neck: dict[str, Any],
-                 head: dict[str, Any],
+                 backbone: Buildable,
+                 neck: Buildable,
+                 head: Buildable,
+                 alignment: Buildable | None = None,
                  joint_batch: bool = True,
-                 data_preprocessor: dict[str, Any] | None = None,
+                 data_preprocessor: Buildable | None = None,
                  init_cfg: dict[str, Any] | None = None) -> None:
         super().__init__(
             data_preprocessor or dict(
@@ -66,9 +77,29 @@ class TransOSS(SafeWeights, BaseModel):
         self.backbone: Any = MODELS.build(backbone)
         self.neck: Any = MODELS.build(neck)
         self.head: Any = MODELS.build(head)
+        self._check_widths()
+        self.alignment = build_loss(alignment)
         self.joint_batch = joint_batch
         self.taps: tuple[int, ...] = ()
         adapt_on_load(self)
+
+    def _check_widths(self) -> None:
+        """The head must take what the neck gives; parts that say nothing pass.
+
+        Raises:
+            ConfigError: Naming the keys that disagree.
+        """
+        width = getattr(self.backbone, 'embed_dim', None)
+        taken = getattr(self.head, 'in_channels', None)
+        if width is None or taken is None or not hasattr(
+                self.neck, 'out_channels'):
+            return
+        given = self.neck.out_channels(width)
+        if taken != given:
+            raise ConfigError(
+                f'head.in_channels={taken}, but from the backbone with '
+                f'embed_dim={width} the neck makes {given} channels. Set '
+                f'model.head.in_channels={given}, or mend embed_dim.')
 
     def forward(self,
                 inputs: Tensor,
@@ -115,6 +146,15 @@ class TransOSS(SafeWeights, BaseModel):
         _, features = self._encode(images, modality, size)
         return self._describe(features.fused)
 
+    def fuse(self, optical: Tensor, views: Tensor, tau: float) -> Tensor:
+        """Blend descriptors (B, D) with those of pseudo-SAR views.
+
+        See :func:`~.alignment.fuse_views`, whose arguments and result these
+        are. It is a method so that whoever runs a model, whichever it is,
+        need not know how its descriptors blend.
+        """
+        return fuse_views(optical, views, tau)
+
     def predict(self, inputs: Tensor,
                 data_samples: list[ReIDDataSample]) -> list[ReIDDataSample]:
         """Set ``feature`` (D,) of each sample, on the host."""
@@ -146,7 +186,13 @@ class TransOSS(SafeWeights, BaseModel):
 
     def _losses(self, parts: dict[str, Tensor]) -> dict[str, Tensor]:
         """Losses of the (joint) batch."""
-        return full_precision(self.head.loss)(parts['fused'], parts['labels'])
+        fused, labels = parts['fused'], parts['labels']
+        losses: dict[str, Tensor] = full_precision(self.head.loss)(
+            fused, labels)
+        if self.alignment is not None:
+            losses['loss_align'] = self.alignment(
+                fused, labels, parts['modality'])
+        return losses
 
     def _encode(self, images: Tensor, modality: Tensor,
                 size: Tensor | None) -> tuple[ViTOutput, ReIDFeatures]:
@@ -194,11 +240,11 @@ class SDFNet(TransOSS):
     """
 
     def __init__(self,
-                 backbone: dict[str, Any],
-                 neck: dict[str, Any],
-                 head: dict[str, Any],
-                 structure: dict[str, Any] | None = None,
-                 loss_orth: dict[str, Any] | None = None,
+                 backbone: Buildable,
+                 neck: Buildable,
+                 head: Buildable,
+                 structure: Buildable | None = None,
+                 loss_orth: Buildable | None = None,
                  **kwargs: Any) -> None:
         super().__init__(backbone, neck, head, **kwargs)
         self.structure = build_loss(structure)
@@ -255,14 +301,16 @@ class TransOSSPretrain(SafeWeights, BaseModel):
     """
 
     def __init__(self,
-                 backbone: dict[str, Any],
+                 backbone: Buildable,
                  init_logit_scale: float = math.log(1 / 0.07),
                  joint_batch: bool = False,
-                 data_preprocessor: dict[str, Any] | None = None,
+                 data_preprocessor: Buildable | None = None,
                  init_cfg: dict[str, Any] | None = None) -> None:
         super().__init__(
             data_preprocessor or dict(
                 type='osar_plugin.ReIDDataPreprocessor'), init_cfg)
+        # Beyond, the exponential of the first step overflows or vanishes.
+        require_range(-20, 20, init_logit_scale=init_logit_scale)
         self.backbone: Any = MODELS.build(backbone)
         self.logit_scale = nn.Parameter(torch.tensor(init_logit_scale))
         self.joint_batch = joint_batch

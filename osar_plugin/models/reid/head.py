@@ -5,13 +5,12 @@ Letters: B batch, D channels, C training identities.
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from ...registry import MODELS
+from ...utils.config_values import Buildable, require_range
 from ...utils.errors import ConfigError
 from .losses import build_loss
 
@@ -33,19 +32,25 @@ class IdentityHead(BaseModule):
         loss_id: Config of the classification loss.
         loss_triplet: Config of the metric loss, ``None`` for none.
         init_cfg: See :class:`mmengine.model.BaseModule`.
+
+    Raises:
+        ConfigError: For an unknown feature or a number out of range.
     """
 
     def __init__(self,
                  in_channels: int = 768,
                  num_classes: int = 361,
                  test_feature: str = 'before',
-                 loss_id: dict[str, Any] | None = None,
-                 loss_triplet: dict[str, Any] | None = None,
+                 loss_id: Buildable | None = None,
+                 loss_triplet: Buildable | None = None,
                  init_cfg: dict | None = None) -> None:
         super().__init__(init_cfg)
+        require_range(1, 2**20, in_channels=in_channels)
+        require_range(1, 2**24, num_classes=num_classes)
         if test_feature not in TEST_FEATURES:
             raise ConfigError(f'test_feature={test_feature!r} is none of '
                               f'{TEST_FEATURES}.')
+        self.in_channels = in_channels
         self.num_classes = num_classes
         self.test_feature = test_feature
         self.bottleneck = nn.BatchNorm1d(in_channels)

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...registry import MODELS
+from ...utils.config_values import require_range
 from ...utils.errors import ConfigError, DataFormatError
 from ..precision import full_precision
 
@@ -200,6 +201,7 @@ class TripletLoss(nn.Module):
                  weighted: bool = False,
                  loss_weight: float = 1.) -> None:
         super().__init__()
+        require_range(0, 1e6, margin=margin, loss_weight=loss_weight)
         if weighted and margin is not None:
             raise ConfigError(
                 f'weighted=True has no margin, but margin={margin} is given.'
@@ -229,6 +231,8 @@ class IdentityLoss(nn.Module):
                  label_smoothing: float = 0.,
                  loss_weight: float = 1.) -> None:
         super().__init__()
+        require_range(0, 1, label_smoothing=label_smoothing)
+        require_range(0, 1e6, loss_weight=loss_weight)
         self.label_smoothing = label_smoothing
         self.loss_weight = loss_weight
 
@@ -248,6 +252,7 @@ class OrthogonalityLoss(nn.Module):
 
     def __init__(self, loss_weight: float = 10.) -> None:
         super().__init__()
+        require_range(0, 1e6, loss_weight=loss_weight)
         self.loss_weight = loss_weight
 
     def forward(self, shared: Tensor, specific: Tensor) -> Tensor:

@@ -287,7 +287,14 @@ class SafeWeights:
 
     def _load_pretrained(self, init_cfg: Mapping[str, Any]) -> None:
         path = init_cfg['checkpoint']
-        if init_cfg.get('optional') and not Path(path).expanduser().is_file():
+        # What has a scheme is an address, for the loader to judge.
+        missing = '://' not in path and not Path(path).expanduser().is_file()
+        if missing and not init_cfg.get('optional'):
+            raise CheckpointError(
+                f'init_cfg.checkpoint={path!r}: there is no such file. Put '
+                'it there, name another, or set init_cfg.optional=True to '
+                'start from random weights without it.')
+        if missing:
             print_log(
                 f'NO PRE-TRAINED WEIGHTS: there is no {path!r}. Training '
                 'starts from random weights and will not reach the published '

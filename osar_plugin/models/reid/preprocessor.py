@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -10,7 +10,8 @@ from mmengine.model import BaseDataPreprocessor
 from torch import Tensor
 
 from ...registry import MODELS
-from ...utils.errors import DataFormatError
+from ...utils.config_values import require_range
+from ...utils.errors import ConfigError, DataFormatError
 
 
 @MODELS.register_module()
@@ -25,6 +26,9 @@ class ReIDDataPreprocessor(BaseDataPreprocessor):
         mean: Per channel, on the scale 0..1.
         std: Per channel, on the scale 0..1.
         non_blocking: Copy to the device without waiting.
+
+    Raises:
+        ConfigError: If the numbers cannot be used.
     """
 
     def __init__(self,
@@ -32,6 +36,12 @@ class ReIDDataPreprocessor(BaseDataPreprocessor):
                  std: Sequence[float] = (0.229, 0.224, 0.225),
                  non_blocking: bool = True) -> None:
         super().__init__(non_blocking)
+        require_range(0, 1e6, without=(0, ), std=std)
+        require_range(-1e6, 1e6, mean=mean)
+        if len(mean) != len(std) or not mean:
+            raise ConfigError(
+                f'mean={tuple(mean)} and std={tuple(std)} need a number for '
+                'each channel.')
         self.register_buffer(
             'mean', torch.tensor(mean).view(-1, 1, 1), persistent=False)
         self.register_buffer(
@@ -49,7 +59,16 @@ class ReIDDataPreprocessor(BaseDataPreprocessor):
 
         Returns:
             The same dict, inputs (B, C, H, W) float32.
+
+        Raises:
+            DataFormatError: If the batch was not packed.
         """
+        if not isinstance(data, Mapping) or 'inputs' not in data:
+            found = sorted(data) if isinstance(data, Mapping) else type(data)
+            raise DataFormatError(
+                f"A batch has no 'inputs', only {found}: the pipeline of its "
+                'data set does not end in osar_plugin.PackReIDInputs or '
+                'PackPairInputs. Add it.')
         inputs = data['inputs']
         if isinstance(inputs, dict):
             prepared: Any = {k: self._prepare(v) for k, v in inputs.items()}

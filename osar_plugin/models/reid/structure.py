@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...registry import MODELS
+from ...utils.config_values import require_range
 from ...utils.errors import ConfigError, DataFormatError
 from ..precision import full_precision
 from .losses import modality_prototypes
@@ -119,6 +120,9 @@ class StructureConsistency(nn.Module):
         difference: See :func:`gradient_energy`.
         distance: See :func:`structure_consistency_loss`.
         loss_weight: Factor of the loss; 1 in the released recipe.
+
+    Raises:
+        ConfigError: If an argument cannot be used.
     """
 
     def __init__(self,
@@ -127,6 +131,8 @@ class StructureConsistency(nn.Module):
                  distance: str = 'mse',
                  loss_weight: float = 1.) -> None:
         super().__init__()
+        require_range(1, layer=layer)
+        require_range(0, 1e6, loss_weight=loss_weight)
         if difference not in DIFFERENCES or distance not in DISTANCES:
             raise ConfigError(
                 f'difference={difference!r} must be one of '

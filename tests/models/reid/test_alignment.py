@@ -79,12 +79,22 @@ def test_limits() -> None:
     equal = modality_alignment_loss(same, LABELS, MODALITY)
     (gradient, ) = torch.autograd.grad(equal, same)
     assert float(equal.detach()) < 1e-6 and gradient.isfinite().all()
+
+
+@pytest.mark.parametrize('form, key', [
+    ('official', 'mos_cmal_code'), ('paper', 'mos_cmal_paper_l2n')])
+def test_forms_are_one_argument_apart(form: str, key: str) -> None:
+    loss = ModalityAlignmentLoss(form)(features(), LABELS, MODALITY)
+    assert math.isclose(loss, 2 * golden('reid_mos')[key], rel_tol=1e-5)
+    plain = ModalityAlignmentLoss(form, normalize=False, loss_weight=3.)
     torch.testing.assert_close(
-        ModalityAlignmentLoss(loss_weight=3.)(x, LABELS, MODALITY),
-        3 * modality_alignment_loss(x, LABELS, MODALITY))
+        plain(features(), LABELS, MODALITY), 3 * modality_alignment_loss(
+            features(), LABELS, MODALITY, False, form == 'paper'))
 
 
 def test_bad_arguments() -> None:
+    with pytest.raises(ConfigError, match="form='code'.*official, paper"):
+        ModalityAlignmentLoss('code')
     with pytest.raises(ConfigError, match=r'tau=1\.5'):
         fuse_views(torch.ones(2, 3), torch.ones(2, 5, 3), 1.5)
     with pytest.raises(DataFormatError, match=r'\(2, 5, 4\)'):

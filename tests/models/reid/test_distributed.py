@@ -26,6 +26,10 @@ def cfg_of(name: str) -> dict[str, Any]:
             type='osar_plugin.TransOSSPretrain',
             joint_batch=True,
             backbone=tiny_cfg('transoss', size_token=False)['backbone'])
+    if name == 'mos':
+        return dict(
+            tiny_cfg('transoss', drop_path_rate=0.),
+            alignment=dict(type='osar_plugin.ModalityAlignmentLoss'))
     return tiny_cfg(name, drop_path_rate=0.)
 
 
@@ -61,7 +65,7 @@ def worker(rank: int, port: int, name: str, folder: str) -> None:
     dist.destroy_process_group()
 
 
-@pytest.mark.parametrize('name', ['sdfnet', 'transoss', 'pretrain'])
+@pytest.mark.parametrize('name', ['sdfnet', 'transoss', 'mos', 'pretrain'])
 def test_two_processes_equal_one(name: str, tmp_path: Path) -> None:
     mp.spawn(worker, (free_port(), name, str(tmp_path)), nprocs=2)
     single = step(build(cfg_of(name)).double(), name, slice(None))

@@ -8,6 +8,10 @@ import pytest
 import torch
 from recipe import build, tiny_batch, tiny_cfg
 
+from osar_plugin.models.reid.alignment import (
+    fuse_views,
+    modality_alignment_loss,
+)
 from osar_plugin.registry import MODELS
 from osar_plugin.utils.errors import ConfigError, DataFormatError
 
@@ -79,10 +83,58 @@ def test_parts_can_be_left_out(part: str, key: str) -> None:
         torch.testing.assert_close(whole[name], without[name])
 
 
+ALIGNMENT = dict(type='osar_plugin.ModalityAlignmentLoss')
+
+
+@pytest.mark.parametrize('name', ['sdfnet', 'transoss'])
+@pytest.mark.parametrize('form', ['official', 'paper'])
+def test_alignment_is_a_loss_of_its_own(name: str, form: str) -> None:
+    """On the features that the head takes, beside losses left as they are."""
+    images, samples, modality, size = tiny_batch()
+    cfg = tiny_cfg(name, drop_path_rate=0.)
+    plain = build(cfg).loss(images, samples)
+    model = build(dict(cfg, alignment=dict(ALIGNMENT, form=form)))
+    losses = model.loss(images, samples)
+    assert set(losses) - set(plain) == {'loss_align'}
+    for key in plain:
+        torch.testing.assert_close(losses[key], plain[key])
+    fused = model._encode(images, modality, size)[1].fused
+    labels = torch.tensor([s.label for s in samples])
+    torch.testing.assert_close(
+        losses['loss_align'], 2 * modality_alignment_loss(
+            fused, labels, modality, squared=form == 'paper'))
+    gradient, = torch.autograd.grad(
+        losses['loss_align'], model.backbone.cls_token)
+    assert gradient.abs().sum() > 0
+
+
+def test_alignment_brings_the_modalities_together() -> None:
+    """A few steps of it alone close most of the gap."""
+    images, samples, modality, size = tiny_batch()
+    model = build(dict(tiny_cfg('transoss', drop_path_rate=0.),
+                       alignment=ALIGNMENT))
+    optimizer = torch.optim.Adam(model.backbone.parameters(), lr=3e-3)
+    history = []
+    for _ in range(30):
+        loss = model.loss(images, samples)['loss_align']
+        history.append(float(loss.detach()))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert history[-1] < 0.3 * history[0]
+
+
+def test_fuse_is_the_fusion_of_mos() -> None:
+    model = build(tiny_cfg('transoss'))
+    optical, views = torch.randn(2, 24), torch.randn(2, 5, 24)
+    assert torch.equal(model.fuse(optical, views, 0.3),
+                       fuse_views(optical, views, 0.3))
+
+
 def test_a_single_modality_or_identity_trains_on() -> None:
     for labels, modality in (((0, ) * 8, (0, 1) * 4),
                              ((0, 0, 1, 1) * 2, (1, ) * 8)):
-        model = build(tiny_cfg('sdfnet'))
+        model = build(dict(tiny_cfg('sdfnet'), alignment=ALIGNMENT))
         images, samples, *_ = tiny_batch(labels=labels, modality=modality)
         loss = total(model.loss(images, samples))
         loss.backward()
