@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import functools
 import json
 import os
 import signal
@@ -19,14 +20,7 @@ TOOL = 'verify_dataset.py'
 
 @pytest.fixture
 def tool(run_tool):
-    def run(*args):
-        before = signal.getsignal(signal.SIGTERM)
-        try:
-            return run_tool(TOOL, *args)
-        finally:
-            signal.signal(signal.SIGTERM, before)
-
-    return run
+    return functools.partial(run_tool, TOOL)
 
 
 @pytest.fixture

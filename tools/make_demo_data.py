@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import signal
 import sys
 import time
 from functools import partial
@@ -84,17 +83,12 @@ def write_sets(args: argparse.Namespace) -> None:
         sys.stdout.write(f'{args.out / name}: {state}\n')
 
 
-def _stop(number: int, frame: object) -> None:
-    """Turn a termination into an exception, so that half work is removed."""
-    raise SystemExit(128 + number)
-
-
 def main(argv: list[str] | None = None) -> int:
     """Entry point; returns the exit code."""
     args = parse_args(argv)
-    signal.signal(signal.SIGTERM, _stop)
     try:
-        write_sets(args)
+        with orderly_termination():
+            write_sets(args)
     except WorldError as error:
         sys.stderr.write(f'error: {error}\n')
         return 2

@@ -19,7 +19,6 @@ from __future__ import annotations
 import argparse
 import csv
 import json
-import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -39,6 +38,7 @@ except ModuleNotFoundError:
     from osar_plugin.utils.verification import KINDS
 from osar_plugin.io import atomic_write
 from osar_plugin.utils.errors import ConfigError, OSARError
+from osar_plugin.utils.termination import orderly_termination
 from osar_plugin.utils.verification import (
     MANIFEST,
     SPLITS,
@@ -266,20 +266,15 @@ def _number(count: int, noun: str) -> str:
     return f'{count} {noun}' + ('s' if count != 1 else '')
 
 
-def _stop(number: int, frame: object) -> None:
-    """Turn a termination into an exception, so that processes are ended."""
-    raise SystemExit(128 + number)
-
-
 def main(argv: list[str] | None = None) -> int:
     """Entry point; returns the exit status."""
     args = parse_args(argv)
-    signal.signal(signal.SIGTERM, _stop)
     try:
         check_args(args)
-        report = run(args)
-        if args.action == 'check' and args.report is not None:
-            write_report(report, args.report)
+        with orderly_termination():
+            report = run(args)
+            if args.action == 'check' and args.report is not None:
+                write_report(report, args.report)
     except OSARError as error:
         sys.stderr.write(f'error: {error}\n')
         return USER_ERROR

@@ -35,11 +35,13 @@ def worker(rank: int, port: int, folder: str, only: dict[int, Any],
     from . import test_preemption  # noqa: F401 - registers SignalHook
     arguments = {**arguments, **only.get(rank, {})}
     code = 0
+    before = signal.getsignal(signal.SIGTERM)
     try:
         train(Path(folder), launcher='pytorch', model_wrapper_cfg=WRAPPER,
               name=Path(folder).name, **arguments)
     except SystemExit as end:
         code = int(end.code or 0)
+    assert signal.getsignal(signal.SIGTERM) == before
     Path(folder, f'code_{rank}').write_text(str(code))
     dist.destroy_process_group()
 
@@ -89,4 +91,3 @@ def test_a_signal_to_one_process_stops_both(tmp_path: Path) -> None:
                 interval=100)
     assert codes == [75, 75]
     assert last(tmp_path / 'run')['meta']['iter'] == 4
-    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
