@@ -30,6 +30,7 @@ from osar_plugin.datasets.synthetic import (
     write_hoss,
     write_pairs,
 )
+from osar_plugin.utils.termination import orderly_termination
 
 SETS = ('hoss', 'optisar_pair')
 
