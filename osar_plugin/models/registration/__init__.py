@@ -1,0 +1,3 @@
+"""Registration."""
+
+from __future__ import annotations
