@@ -69,16 +69,20 @@ class DropPath(nn.Module):
         return f'drop_prob={self.drop_prob}'
 
 
-def plain_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+def plain_attention(q: Tensor, k: Tensor, v: Tensor,
+                    bias: Tensor | None = None) -> Tensor:
     """Softmax attention written out, in the precision of its inputs.
 
     Args:
         q: (B, heads, N, channels of a head), like ``k`` and ``v``.
+        bias: Added to the logits; spreads to (B, heads, N, N).
     """
     # Autocast would widen the softmax to float32 and narrow it again; the
     # kernel accumulates in float32 in any case.
     with torch.autocast(q.device.type, enabled=False):
         weights = (q * q.shape[-1]**-0.5) @ k.transpose(-2, -1)
+        if bias is not None:
+            weights = weights + bias
         return weights.softmax(dim=-1) @ v
 
 
@@ -105,18 +109,20 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(dim, dim * 3, bias=qkv_bias)
         self.proj = nn.Linear(dim, dim)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, N, D) to (B, N, D)."""
+    def forward(self, x: Tensor, bias: Tensor | None = None) -> Tensor:
+        """(B, N, D) to (B, N, D); ``bias`` (., heads, N, N) for the logits."""
         b, n, d = x.shape
         qkv = self.qkv(x).view(b, n, 3, self.num_heads, d // self.num_heads)
         q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
         # PyTorch's CPU kernel is slower than the plain form in bfloat16 at
         # these lengths; tools/benchmark/reid.py shows both.
         slow = q.device.type == 'cpu' and q.dtype == torch.bfloat16
+        if bias is not None:
+            bias = bias.to(q.dtype)
         if self.kind == 'fused' or (self.kind == 'auto' and not slow):
-            out = F.scaled_dot_product_attention(q, k, v)
+            out = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
         else:
-            out = plain_attention(q, k, v)
+            out = plain_attention(q, k, v, bias)
         return self.proj(out.transpose(1, 2).reshape(b, n, d))
 
 
