@@ -1,6 +1,6 @@
 # A translator shrunk to the demo world: ships of 96 x 24 pixels, a small
-# network on pixels, predictions kept within the range of an image. Minutes on
-# two CPU cores, with --amp where they have bfloat16 instructions.
+# network on blocks of 2 x 2 of them, predictions kept within the range of an
+# image. Minutes on two CPU cores.
 _base_ = [
     '../_base_/models/bbdm_pixel.py', '../_base_/datasets/hoss_pairs.py',
     '../_base_/schedules/bbdm.py', '../_base_/default_runtime.py'
@@ -28,9 +28,13 @@ train_dataloader = dict(
         data_root='data/demo', pairing='random', pipeline=train_pipeline))
 
 model = dict(
+    codec=dict(
+        _delete_=True, type='osar_plugin.SpaceToDepthCodec', factor=2),
     denoiser=dict(
+        in_channels=12,
+        context_channels=12,
         model_channels=32,
-        channel_mult=(1, 2, 4),
+        channel_mult=(2, 3),
         num_res_blocks=1,
         attention_factors=(),
         head_channels=32),

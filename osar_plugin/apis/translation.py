@@ -50,6 +50,7 @@ from ..models.translation.translator import to_uint8
 from ..registry import INFERENCERS, MODELS, TRANSFORMS
 from ..utils.checkpoint import sha256_of
 from ..utils.config import load_config
+from ..utils.devices import half_precision
 from ..utils.errors import ConfigError, DataFormatError, OSARError
 from ..utils.names import did_you_mean, nearest
 from .reid import SAR, list_chips, modality_from_name
@@ -383,39 +384,6 @@ def sampler_settings(base: SamplerSettings, preset: str | None = None,
                 f'{", ".join(names)}.{did_you_mean(nearest(name, names))}')
     chosen = PRESETS[preset] if preset else {}
     return dataclasses.replace(base, **{**chosen, **changes})
-
-
-def half_precision(amp: Any, device: torch.device) -> torch.dtype | None:
-    """The type that networks run in; ``None`` for float32.
-
-    Args:
-        amp: ``True``: half precision. ``'auto'``: on a GPU; on a CPU if it
-            has instructions for bfloat16. ``False``: float32.
-        device: Where.
-
-    Raises:
-        ConfigError: If ``amp`` is something else.
-    """
-    if not isinstance(amp, bool) and amp != 'auto':
-        raise ConfigError(
-            f"amp={amp!r} is not known: use 'auto', True or False.")
-    if amp is False:
-        return None
-    if device.type == 'cuda':
-        bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
-        return torch.bfloat16 if bf16 else torch.float16
-    # Emulated, bfloat16 is slower than float32.
-    if amp == 'auto' and not has_bfloat16():
-        return None
-    return torch.bfloat16
-
-
-def has_bfloat16() -> bool:
-    """Whether the CPU has instructions for bfloat16."""
-    # Not in every version of torch.
-    asks = [getattr(torch.cpu, name, None) for name in (
-        '_is_avx512_bf16_supported', '_is_amx_tile_supported')]
-    return any(ask() for ask in asks if ask is not None)
 
 
 def prepare_for_inference(model: Any, device: torch.device,

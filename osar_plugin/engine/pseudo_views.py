@@ -36,6 +36,7 @@ from ..io import atomic_write, decode_bytes, read_optical
 from ..registry import MODELS
 from ..utils.checkpoint import find_checkpoint, sha256_of
 from ..utils.config import load_config
+from ..utils.devices import half_precision
 from ..utils.errors import (
     CheckpointError,
     ConfigError,
@@ -293,7 +294,7 @@ class TranslatedViews:
         cfg = load_config(self.config)
         model = self._model_cfg(cfg)
         transforms = optical_transforms(cfg)
-        dtype = half_precision(device) if self.amp else None
+        dtype = half_precision('auto' if self.amp else False, device)
         made_with = dict(
             version=VERSION, weights=sha256_of(weights),
             model=_without(model, 'init_cfg', 'max_items'),
@@ -515,16 +516,6 @@ def _png(views: np.ndarray) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(views.reshape(-1, *views.shape[2:])).save(buffer, 'PNG')
     return buffer.getvalue()
-
-
-def half_precision(device: torch.device) -> torch.dtype | None:
-    """The half precision that a device computes in; None if it has none."""
-    if device.type != 'cpu':
-        return torch.float16
-    asks = [getattr(torch.cpu, name, None) for name in (
-        '_is_avx512_bf16_supported', '_is_amx_tile_supported')]
-    known = any(ask() for ask in asks if ask is not None)
-    return torch.bfloat16 if known else None
 
 
 def optical_transforms(cfg: Any) -> list[dict[str, Any]]:

@@ -20,7 +20,6 @@ from translation_case import (
 from osar_plugin.apis import OpticalToSARInferencer, translation
 from osar_plugin.apis.translation import (
     PRESETS,
-    half_precision,
     image_transforms,
     list_inputs,
     sampler_settings,
@@ -237,17 +236,6 @@ def test_latent_translators_in_half_precision(tmp_path) -> None:
     for amp in (False, True):
         made = OpticalToSARInferencer(config, weights, 'cpu', amp)
         assert made([SCENE])[0].views.shape == (3, 60, 35)
-
-
-def test_choice_of_precision(monkeypatch) -> None:
-    cpu = torch.device('cpu')
-    for has, expected in ((True, torch.bfloat16), (False, None)):
-        monkeypatch.setattr(translation, 'has_bfloat16', lambda has=has: has)
-        assert half_precision('auto', cpu) is expected
-        assert half_precision(True, cpu) is torch.bfloat16
-        assert half_precision(False, cpu) is None
-    with pytest.raises(ConfigError, match="amp='half'"):
-        half_precision('half', cpu)
 
 
 # --------------------------------------------------------------------- input

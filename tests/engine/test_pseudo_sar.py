@@ -27,7 +27,6 @@ from osar_plugin.engine.pseudo_views import (
     OpticalImage,
     TranslatedViews,
     build_translator,
-    half_precision,
     optical_transforms,
     to_bytes,
 )
@@ -37,6 +36,7 @@ from osar_plugin.models.translation.translator import to_uint8
 from osar_plugin.registry import MODELS
 from osar_plugin.utils.checkpoint import load_checkpoint, read_checkpoint
 from osar_plugin.utils.config import load_config
+from osar_plugin.utils.devices import half_precision
 from osar_plugin.utils.errors import (
     CheckpointError,
     CheckpointMismatchError,
@@ -314,7 +314,7 @@ def test_files_are_keyed_by_what_decides_a_view(
     blurred = TRANSLATOR.replace('size=(16, 8)', 'size=(8, 8)')
     turned = Files(*write_translator(tmp_path, text=blurred), files.reid)
     assert count(source(turned, cache)) == 6
-    if half_precision(CPU) is not None:
+    if half_precision('auto', CPU) is not None:
         assert count(source(files, cache, amp=True)) == 7
     renamed = tmp_path / 'other_RGB.tif'
     shutil.copy(images[0].path, renamed)

@@ -32,10 +32,11 @@ of plain tensors; ``unet`` and ``codec`` need diffusers (the extra
 
 from __future__ import annotations
 
-from .codec import VQCodec
+from .codec import SpaceToDepthCodec, VQCodec
 from .translator import BrownianBridgeTranslator, SamplerSettings
 from .unet import BridgeUNet
 
 __all__ = [
-    'BridgeUNet', 'BrownianBridgeTranslator', 'SamplerSettings', 'VQCodec'
+    'BridgeUNet', 'BrownianBridgeTranslator', 'SamplerSettings',
+    'SpaceToDepthCodec', 'VQCodec'
 ]

@@ -30,7 +30,11 @@ from ...utils.checkpoint import (
     read_checkpoint,
     unwrap_state_dict,
 )
-from ...utils.errors import CheckpointError, CheckpointMismatchError
+from ...utils.errors import (
+    CheckpointError,
+    CheckpointMismatchError,
+    ConfigError,
+)
 
 RES_BLOCK = {
     'in_layers.0': 'norm1', 'in_layers.2': 'conv1',
@@ -272,8 +276,9 @@ def unwrap(content: Mapping[str, Any]) -> dict[str, Any]:
 def _parts(model: Any) -> Iterator[tuple[str, str, Modules]]:
     """Prefix of the authors', of ours, and the table of each part."""
     yield 'denoise_fn.', 'denoiser.unet.', unet_modules(model.denoiser.unet)
-    if model.codec is not None:
-        yield 'vqgan.', 'codec.vq.', codec_modules(model.codec.vq)
+    vq = getattr(model.codec, 'vq', None)
+    if vq is not None:
+        yield 'vqgan.', 'codec.vq.', codec_modules(vq)
 
 
 RESCALER = ('cond_stage_model.channel_mapper.weight', 'rescaler.weight')
@@ -292,11 +297,13 @@ def translator_from_official(state_dict: Mapping[str, Tensor],
             translator works on pixels, or if the schedules differ.
     """
     source = dict(state_dict)
-    if model.codec is None and any(k.startswith('vqgan.') for k in source):
+    if not hasattr(model.codec, 'vq') and any(
+            k.startswith('vqgan.') for k in source):
         raise CheckpointMismatchError(
             'The checkpoint is of a latent-space model (it has vqgan.*), the '
-            'config is of a pixel-space one: model.codec is None. Use the '
-            'config of its variant, e.g. configs/bbdm_hoss.py for f4.')
+            'config is of one without a VQ codec: model.codec is '
+            f'{type(model.codec).__name__}. Use the config of its variant, '
+            'e.g. configs/bbdm_hoss.py for f4.')
     own = model.schedule.tensors()
     for name in SCHEDULE:
         value = source.pop(name, None)
@@ -329,7 +336,14 @@ def translator_to_official(model: Any) -> dict[str, Tensor]:
 
     Its schedule goes along; statistics of the latents, which BBDM keeps
     beside the weights, are under their names there.
+
+    Raises:
+        ConfigError: If the translator has a codec that BBDM does not have.
     """
+    if model.codec is not None and not hasattr(model.codec, 'vq'):
+        raise ConfigError(
+            f'model.codec is a {type(model.codec).__name__}: BBDM has only '
+            'the VQ codec, and none. Share the file as it is.')
     state = model.state_dict()
     out = {k: v.clone() for k, v in model.schedule.tensors().items()}
     for theirs, ours, modules in _parts(model):

@@ -1,6 +1,7 @@
 """From a source image to samples of the target.
 
-Letters: N items (images times views), C channels, H W height and width.
+Letters: B images, N items (images times views), C channels, H W height and
+width.
 """
 
 from __future__ import annotations
@@ -63,29 +64,33 @@ def draw_noise(shape: Sequence[int], generators: Generators) -> Tensor:
 
 
 @torch.no_grad()
-def sample(denoise: Callable[[Tensor, Tensor], Tensor],
+def sample(denoise: Callable[[Tensor, Tensor, Tensor], Tensor],
            y: Tensor,
            schedule: BridgeSchedule,
            steps: Sequence[int],
            generators: Generators,
            objective: str = 'grad',
            eta: float = 1.,
-           clip: bool = False) -> Tensor:
+           clip: bool = False,
+           rows: Tensor | None = None) -> Tensor:
     """Walk the bridge from the source back to the target.
 
-    Starts at x = y. Each step predicts the target and draws x at the next
-    time step from :func:`~.bridge.posterior`; at t = 0 the predicted target
-    is the result. ``eta`` scales the noise only and leaves the mean as it is
-    for eta = 1 (released code): 0 is deterministic, but spreads too little.
+    Starts at x = y, where all views of an image are still the same: the
+    first prediction is made once for each image. Each step predicts the
+    target and draws x at the next time step from :func:`~.bridge.posterior`;
+    at t = 0 the predicted target is the result. ``eta`` scales the noise
+    only and leaves the mean as it is for eta = 1 (released code): 0 is
+    deterministic, but spreads too little.
 
     Noise is drawn on the CPU, for each item from its own generator, and then
     moved: a sample hangs on its seed, not on the device, the batch it is
     in or its place there. The network sees all items at once.
 
     Args:
-        denoise: Takes x_t (N, C, H, W) and t (N,) long, gives the
-            prediction (N, C, H, W).
-        y: (N, C, H, W), the source.
+        denoise: Takes x_t (N, C, H, W), t (N,) long and the row of ``y``
+            that each item belongs to, (N,) long; gives the prediction
+            (N, C, H, W).
+        y: (B, C, H, W), the sources.
         schedule: The schedule.
         steps: Time steps to visit, see :func:`~.schedule.step_list`.
         generators: See :func:`draw_noise`; they move on.
@@ -93,6 +98,8 @@ def sample(denoise: Callable[[Tensor, Tensor], Tensor],
         eta: Factor of the noise, 0 or more.
         clip: Keep predicted targets within -1..1 on the way. The released
             evaluation does not.
+        rows: (N,) long, the source of each item; by default each has its
+            own, N = B.
 
     Returns:
         (N, C, H, W) float32.
@@ -104,20 +111,24 @@ def sample(denoise: Callable[[Tensor, Tensor], Tensor],
     check_steps(steps, schedule.num_timesteps)
     if not eta >= 0:
         raise ConfigError(f'eta={eta} scales the noise: 0 or more.')
+    own = torch.arange(len(y), device=y.device)
+    rows = own if rows is None else rows
     if not isinstance(generators, torch.Generator) and (
-            len(generators) != len(y)):
+            len(generators) != len(rows)):
         raise DataFormatError(
-            f'{len(generators)} generators for {len(y)} items: give one for '
-            'each (item_generators(seeds)).')
+            f'{len(generators)} generators for {len(rows)} items: give one '
+            'for each (item_generators(seeds)).')
     y = y.float()
-    x = y
+    x, here = y, own
     for t, n in zip(steps, [*steps[1:], None], strict=True):
         time = torch.full((len(x), ), t, dtype=torch.long, device=x.device)
         target = predict_x0(
-            objective, denoise(x, time).float(), x, y,
+            objective, denoise(x, time, here).float(), x, y,
             float(schedule.m_t[t]), float(schedule.variance_t[t]))
         if clip:
             target = target.clamp(-1, 1)
+        if here is own:
+            x, y, target, here = x[rows], y[rows], target[rows], rows
         if n is None:
             return target
         step = posterior(schedule, t, n)

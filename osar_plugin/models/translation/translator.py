@@ -281,22 +281,26 @@ class BrownianBridgeTranslator(BaseModel):
         # Rows of the views: image 0 K times, image 1 K times, ...
         rows = torch.arange(len(flat), device=y.device) // settings.views
         drawn = [
-            self._sample(y[part], None if context is None else context[part],
-                         flat[start:start + len(part)], settings)
+            self._sample(y, context, part, flat[start:start + len(part)],
+                         settings)
             for start, part in _chunks(rows, settings.max_items)]
         return torch.cat(drawn).unflatten(0, (len(optical), settings.views))
 
-    def _sample(self, y: Tensor, context: Tensor | None,
+    def _sample(self, y: Tensor, context: Tensor | None, rows: Tensor,
                 seeds: Sequence[int], settings: SamplerSettings) -> Tensor:
-        """Views (N, 3, H, W) of items (N, C, h, w)."""
+        """Views (N, 3, H, W) of the images (B, C, h, w) at ``rows`` (N,)."""
+        images, rows = rows.unique(return_inverse=True)
+        if context is not None:
+            context = context[images]
 
-        def denoise(x: Tensor, t: Tensor) -> Tensor:
-            return self.denoiser(x, t, context)
+        def denoise(x: Tensor, t: Tensor, own: Tensor) -> Tensor:
+            return self.denoiser(
+                x, t, None if context is None else context[own])
 
         latent = sample(
-            denoise, y, self.schedule, self.steps(settings),
+            denoise, y[images], self.schedule, self.steps(settings),
             item_generators(seeds), self.objective, settings.eta,
-            settings.clip)
+            settings.clip, rows)
         views = self.decode(latent)
         if settings.grey:
             views = views.mean(dim=1, keepdim=True).expand_as(views)

@@ -18,7 +18,11 @@ from bbdm import (
     translator_cfg,
 )
 
-from osar_plugin.models.translation.codec import VQCodec, nearest_codes
+from osar_plugin.models.translation.codec import (
+    SpaceToDepthCodec,
+    VQCodec,
+    nearest_codes,
+)
 from osar_plugin.models.translation.official import (
     codec_modules,
     from_official,
@@ -220,3 +224,18 @@ def test_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(MissingDependencyError,
                        match=r'osar_plugin\[translation\]'):
         MODELS.build(translator_cfg())
+
+
+def test_space_to_depth() -> None:
+    codec = SpaceToDepthCodec(factor=2)
+    images = torch.rand(2, 3, 8, 12)
+    latents = codec.encode(images)
+    assert latents.shape == (2, codec.latent_channels, 4, 6)
+    # The four pixels of a block are neighbours in the channels.
+    assert torch.equal(
+        latents[1, 4:8, 1, 2], images[1, 1, 2:4, 4:6].flatten())
+    assert torch.equal(codec.decode(latents), images)
+    with pytest.raises(ConfigError, match='8 x 11 .* divisible by 2'):
+        codec.encode(images[..., :11])
+    with pytest.raises(ConfigError, match='factor=0'):
+        SpaceToDepthCodec(factor=0)

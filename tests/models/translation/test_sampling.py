@@ -26,8 +26,8 @@ from osar_plugin.utils.errors import ConfigError, DataFormatError
 def stand_in(context: Tensor):
     """The network of the golden file."""
 
-    def denoise(x: Tensor, t: Tensor) -> Tensor:
-        return 0.3 * x + 0.1 * context + 0.001 * t.view(-1, 1, 1, 1)
+    def denoise(x: Tensor, t: Tensor, rows: Tensor) -> Tensor:
+        return 0.3 * x + 0.1 * context[rows] + 0.001 * t.view(-1, 1, 1, 1)
 
     return denoise
 
@@ -66,6 +66,17 @@ def test_an_item_does_not_depend_on_its_company() -> None:
     assert not torch.allclose(walk(y, [11, 12, 13, 15])[3], whole[3])
 
 
+def test_views_of_one_image_are_drawn_together() -> None:
+    y, seeds, rows = inputs()[1], [11, 12, 13, 14, 15], [2, 0, 0, 2, 2]
+    drawn = walk(y, seeds, rows=torch.tensor(rows))
+    assert torch.equal(drawn, walk_each(y[rows], seeds))
+
+
+def walk_each(y: Tensor, seeds: list[int]) -> Tensor:
+    return torch.cat([
+        walk(y[i:i + 1], seeds[i:i + 1]) for i in range(len(y))])
+
+
 def test_eta_zero_draws_nothing() -> None:
     y = inputs()[1]
     assert torch.equal(walk(y, [1, 2, 3, 4], eta=0.),
@@ -83,7 +94,7 @@ def test_samples_are_distributed_as_the_bridge_says() -> None:
     schedule = bridge_schedule()
     y = torch.full((1, 1, 1, count), -0.5)
 
-    def best(x: Tensor, t: Tensor) -> Tensor:
+    def best(x: Tensor, t: Tensor, _: Tensor) -> Tensor:
         m = schedule.m_t[t].view(-1, 1, 1, 1)
         d = schedule.variance_t[t].view(-1, 1, 1, 1)
         gain = (1 - m) * b**2 / ((1 - m)**2 * b**2 + d)
