@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from .hoss import HOSS
 from .optisar_pair import OptiSarPair
+from .ospretrain import OSPretrain
+from .pair_samplers import PairedBatchSampler
 from .samplers import ModalityBalancedSampler, RandomIdentitySampler
+from .scene_list import SceneList
+from .sen12 import SEN12
 from .translation_pairs import AlignedPairs, HOSSPairs
 
 __all__ = [
     'AlignedPairs', 'HOSS', 'HOSSPairs', 'ModalityBalancedSampler',
-    'OptiSarPair', 'RandomIdentitySampler',
+    'OSPretrain', 'OptiSarPair', 'PairedBatchSampler',
+    'RandomIdentitySampler', 'SEN12', 'SceneList',
 ]

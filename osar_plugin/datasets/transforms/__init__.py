@@ -28,11 +28,20 @@ from .joint import PairFlip
 from .loading import LoadOpticalOrSAR, ShipSize, ship_size
 from .packing import PackReIDInputs
 from .pairs import PackPairInputs, PairPipeline
+from .pretrain_pairs import (
+    LoadPair,
+    PackPretrainInputs,
+    PairHorizontalFlip,
+    PairRandomResizedCrop,
+    PairResize,
+)
 from .sar import SARToUint8, scale_by_max, scale_by_percentiles
 
 __all__ = [
-    'ColorJitter', 'LoadOpticalOrSAR', 'PackPairInputs', 'PackReIDInputs',
-    'PadRandomCrop', 'PairFlip', 'PairPipeline', 'PillowResize',
+    'ColorJitter', 'LoadOpticalOrSAR', 'LoadPair', 'PackPairInputs',
+    'PackPretrainInputs', 'PackReIDInputs', 'PadRandomCrop', 'PairFlip',
+    'PairHorizontalFlip', 'PairPipeline', 'PairRandomResizedCrop',
+    'PairResize', 'PillowResize',
     'RandomErasing', 'SARDenoise', 'SARToUint8', 'ShipSize', 'scale_by_max',
     'scale_by_percentiles', 'ship_size', 'truncate_lowest',
 ]
