@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from .hivit import HiViT
 from .itpn import ITPN
 from .trunk import TrunkOutput
 from .vit import VisionTransformer, ViTOutput
 
-__all__ = ['ITPN', 'TrunkOutput', 'ViTOutput', 'VisionTransformer']
+__all__ = ['HiViT', 'ITPN', 'TrunkOutput', 'ViTOutput', 'VisionTransformer']

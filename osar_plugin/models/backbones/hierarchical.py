@@ -21,6 +21,8 @@ for which the position tables are made.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -175,9 +177,10 @@ class AttentionBlock(Block):
         super().__init__(dim, num_heads, mlp_ratio, True, drop_path, norm_eps,
                          attention)
         self.window = window
-        self.attn.relative_position_bias_table = nn.Parameter(
-            torch.zeros((2 * rpe_side - 1)**2,
-                        num_heads)) if rpe_side else None
+        rows = (2 * rpe_side - 1)**2
+        self.attn.register_parameter(
+            'relative_position_bias_table',
+            nn.Parameter(torch.zeros(rows, num_heads)) if rpe_side else None)
 
     def forward(self,  # type: ignore[override]
                 x: Tensor, grid: tuple[int, int],
@@ -190,11 +193,12 @@ class AttentionBlock(Block):
             relative: (N, N) or (B, N, N) long: row of the table of relative
                 positions for each pair of tokens.
         """
-        y = self.norm1(x)
         if self.window:
-            y = window_attention(self.attn, y, grid, self.window)
+            y = in_windows(
+                lambda part: self.attn(self.norm1(part)), x, grid,
+                self.window)
         else:
-            y = self.attn(y, self.relative_bias(relative))
+            y = self.attn(self.norm1(x), self.relative_bias(relative))
         x = x + self.drop_path(y)
         return x + self.drop_path(self.mlp(self.norm2(x)))
 
@@ -208,27 +212,31 @@ class AttentionBlock(Block):
         return bias if bias.ndim == 4 else bias[None]
 
 
-def window_attention(attention: nn.Module, x: Tensor, grid: tuple[int, int],
-                     window: int) -> Tensor:
-    """Attention inside windows that do not overlap (official detection).
+def in_windows(function: Callable[[Tensor], Tensor], x: Tensor,
+               grid: tuple[int, int], window: int) -> Tensor:
+    """Apply a function inside windows that do not overlap.
 
-    The grid is filled up with zeros at the bottom and the right, and, as
-    officially, the zeros take part in the attention.
+    The grid is filled up with zeros at the bottom and the right. As in the
+    official detectors they go through the function like all tokens: behind
+    its LayerNorm they are that norm's bias, and they are attended to.
 
     Args:
-        attention: (B', N', D) to the same.
+        function: (B', window * window, D) to the same.
         x: (B, Hp * Wp, D).
         grid: (Hp, Wp).
         window: Side of a window in units.
+
+    Returns:
+        (B, Hp * Wp, D).
     """
     b, _, d = x.shape
     down, right = (-side % window for side in grid)
     maps = F.pad(x.unflatten(1, grid), (0, 0, 0, right, 0, down))
     rows, columns = maps.shape[1] // window, maps.shape[2] // window
     maps = maps.reshape(b, rows, window, columns, window, d)
-    tokens = maps.transpose(2, 3).reshape(-1, window**2, d)
-    maps = attention(tokens).view(b, rows, columns, window, window, d)
-    maps = maps.transpose(2, 3).reshape(b, rows * window, columns * window, d)
+    tokens = function(maps.transpose(2, 3).reshape(-1, window**2, d))
+    maps = tokens.view(b, rows, columns, window, window, d).transpose(2, 3)
+    maps = maps.reshape(b, rows * window, columns * window, d)
     return maps[:, :grid[0], :grid[1]].flatten(1, 2)
 
 

@@ -22,7 +22,7 @@ from ...registry import MODELS
 from ...utils.config_values import require_range
 from ...utils.errors import ConfigError
 from .hierarchical import MLPBlock, PatchSplit, to_map
-from .trunk import HierarchicalTrunk, TrunkOutput, check_word
+from .trunk import HierarchicalTrunk, TrunkOutput, check_word, resolve_arch
 
 ARCHS: dict[str, dict[str, Any]] = {
     'base': dict(embed_dim=512, mlp_depths=(3, 3), depth=24, num_heads=8),
@@ -195,26 +195,3 @@ class ITPN(HierarchicalTrunk):
         while len(maps) < self.num_outs:
             maps.append(halve(maps[-1], 2, 2))
         return tuple(maps)
-
-
-def resolve_arch(arch: str | dict[str, Any],
-                 presets: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """The sizes behind the name of an architecture.
-
-    Args:
-        arch: A name, or a dict with the same keys as the presets.
-        presets: Sizes by name.
-
-    Raises:
-        ConfigError: If the name is unknown, or keys are missing or too
-            many.
-    """
-    if isinstance(arch, str):
-        check_word('arch', arch, tuple(presets))
-        return presets[arch]
-    needed = set(next(iter(presets.values())))
-    if set(arch) != needed:
-        raise ConfigError(
-            f'arch={dict(arch)!r} needs exactly {", ".join(sorted(needed))}; '
-            f'or name one of {", ".join(presets)}.')
-    return dict(arch)

@@ -5,7 +5,7 @@ Letters and data flow: see :mod:`.hierarchical`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -149,27 +149,20 @@ class HierarchicalTrunk(BaseModule):
         side = img_size // UNIT
         self.absolute_pos_embed = nn.Parameter(
             torch.zeros(1, side**2, embed_dim))
-        if rpe:
-            self.register_buffer(
-                'relative_position_index', relative_index(side),
-                persistent=False)
-        else:
-            self.relative_position_index = None
+        # Not in the state dict: it follows from the size.
+        self.register_buffer(
+            'relative_position_index',
+            relative_index(side) if rpe else None, persistent=False)
         rates = torch.linspace(
             0, drop_path_rate, sum(stem_depths) + depth).tolist()
-        sizes = windows or [0] * depth
-        first, second = self.stem_depths
-        blocks: list[nn.Module] = []
-        for count, dim in ((first, embed_dim // 4), (second, embed_dim // 2)):
-            blocks += [
-                MLPBlock(dim, stem_mlp_ratio, rates.pop(0), norm_eps)
-                for _ in range(count)]
-            blocks.append(PatchMerge(dim, norm_eps))
-        blocks += [
+        stem = _build_stem(self.stem_depths, embed_dim, stem_mlp_ratio,
+                           rates[:-depth], norm_eps)
+        main = [
             AttentionBlock(embed_dim, num_heads, mlp_ratio, rate, norm_eps,
-                           attention, side if rpe else 0, size)
-            for rate, size in zip(rates, sizes, strict=True)]
-        self.blocks = nn.ModuleList(blocks)
+                           attention, side if rpe else 0, window)
+            for rate, window in zip(
+                rates[-depth:], windows or [0] * depth, strict=True)]
+        self.blocks = nn.ModuleList([*stem, *main])
 
     @property
     def embed_names(self) -> list[str]:
@@ -304,7 +297,7 @@ class HierarchicalTrunk(BaseModule):
             table = resize_positions(table, grid, self.position)
         return table if keep is None else table[0][keep]
 
-    def _run(self, block: nn.Module, *args: Any) -> Tensor:
+    def _run(self, block: Callable[..., Tensor], *args: Any) -> Tensor:
         if self.with_cp and self.training and torch.is_grad_enabled():
             return checkpoint(block, *args, use_reentrant=False)
         return block(*args)
@@ -389,6 +382,19 @@ class HierarchicalTrunk(BaseModule):
         return self
 
 
+def _build_stem(depths: Sequence[int], dim: int, mlp_ratio: float,
+                rates: Sequence[float], norm_eps: float) -> list[nn.Module]:
+    """MLP blocks and PatchMerge of the strides 4 and 8."""
+    first = depths[0]
+    parts = ((rates[:first], dim // 4), (rates[first:], dim // 2))
+    blocks: list[nn.Module] = []
+    for part, channels in parts:
+        blocks += [
+            MLPBlock(channels, mlp_ratio, rate, norm_eps) for rate in part]
+        blocks.append(PatchMerge(channels, norm_eps))
+    return blocks
+
+
 def _check_numbers(embed_dim: int, stem_depths: Sequence[int], depth: int,
                    num_heads: int, img_size: int) -> None:
     require_range(1, 2**16, embed_dim=embed_dim, num_heads=num_heads,
@@ -417,3 +423,25 @@ def check_word(name: str, value: Any, known: Sequence[Any]) -> None:
         raise ConfigError(
             f'{name}={value!r} is none of {", ".join(map(repr, known))}.')
 
+
+def resolve_arch(arch: str | dict[str, Any],
+                 presets: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """The sizes behind the name of an architecture.
+
+    Args:
+        arch: A name, or a dict with the same keys as the presets.
+        presets: Sizes by name.
+
+    Raises:
+        ConfigError: If the name is unknown, or keys are missing or too
+            many.
+    """
+    if isinstance(arch, str):
+        check_word('arch', arch, tuple(presets))
+        return presets[arch]
+    needed = set(next(iter(presets.values())))
+    if set(arch) != needed:
+        raise ConfigError(
+            f'arch={dict(arch)!r} needs exactly {", ".join(sorted(needed))}; '
+            f'or name one of {", ".join(presets)}.')
+    return dict(arch)
