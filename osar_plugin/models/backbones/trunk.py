@@ -13,6 +13,7 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from ...utils.checkpoint import LoadReport
 from ...utils.config_values import require_range
 from ...utils.errors import ConfigError, DataFormatError
 from .hierarchical import (
@@ -28,9 +29,9 @@ from .hierarchical import (
     sincos_table,
     square_side,
 )
+from .official_hierarchical import adapt_on_load, load_backbone
 
 MODALITIES = ('rgb', 'sar')
-RULES = ('codemae', 'hivit', 'vit')
 
 
 class TrunkOutput(NamedTuple):
@@ -88,7 +89,13 @@ class HierarchicalTrunk(BaseModule):
         frozen_stages: -1: nothing is frozen; 0: patch embeddings and
             positions; 1 to 3: also the stages of stride 4, 8 and 16.
         attention: ``'auto'``, ``'fused'`` or ``'plain'``.
-        init_cfg: See :class:`mmengine.model.BaseModule`.
+        init_cfg: ``dict(type='Pretrained', checkpoint=FILE)``, with
+            ``prefix`` where the keys have an unusual one: any file of
+            :mod:`.official_hierarchical`. Others as in
+            :class:`mmengine.model.BaseModule`.
+
+    Attributes:
+        load_report: What became of the weights that ``init_cfg`` named.
 
     Raises:
         ConfigError: If a number is out of range, sizes do not divide, or a
@@ -96,6 +103,8 @@ class HierarchicalTrunk(BaseModule):
     """
 
     masked_zoom = False  # what the official code does
+    init_cfg: Any
+    load_report: LoadReport | None = None
 
     def __init__(self,
                  embed_dim: int,
@@ -163,6 +172,7 @@ class HierarchicalTrunk(BaseModule):
             for rate, window in zip(
                 rates[-depth:], windows or [0] * depth, strict=True)]
         self.blocks = nn.ModuleList([*stem, *main])
+        adapt_on_load(self)
 
     @property
     def embed_names(self) -> list[str]:
@@ -197,7 +207,26 @@ class HierarchicalTrunk(BaseModule):
         with torch.no_grad():
             self.absolute_pos_embed.copy_(
                 sincos_table(self.embed_dim, self.side))
+        file = self._pretrained
+        init_cfg = self.init_cfg
+        self.init_cfg = None if file else init_cfg
         super().init_weights()
+        self.init_cfg = init_cfg
+        if file:
+            load_backbone(self, file['checkpoint'], file.get('prefix') or '')
+
+    @property
+    def _pretrained(self) -> dict[str, Any] | None:
+        """``init_cfg``, where it names a checkpoint."""
+        init_cfg = self.init_cfg
+        if not isinstance(init_cfg, dict) or (
+                init_cfg.get('type') != 'Pretrained'):
+            return None
+        if not init_cfg.get('checkpoint'):
+            raise ConfigError(
+                f'init_cfg={init_cfg!r} names no checkpoint: expected '
+                "dict(type='Pretrained', checkpoint=FILE).")
+        return init_cfg
 
     @property
     def side(self) -> int:
