@@ -1,7 +1,7 @@
-"""Models by task: reid, translation; backbones are shared."""
+"""Models by task: pretraining, reid, translation; backbones are shared."""
 
 from __future__ import annotations
 
-from . import backbones, reid, translation
+from . import backbones, pretraining, reid, translation
 
-__all__ = ['backbones', 'reid', 'translation']
+__all__ = ['backbones', 'pretraining', 'reid', 'translation']
