@@ -6,6 +6,7 @@ from .checkpointing import AtomicCheckpointHook
 from .checks import DataCheckHook
 from .constructors import MergedGroupsConstructor
 from .guards import BadSampleHook, InvalidLossHook
+from .layer_decay import LayerDecayConstructor
 from .optim import CPUAmpOptimWrapper
 from .preemption import PreemptionHook
 from .pseudo_sar import PseudoSARHook
@@ -17,7 +18,7 @@ from .visualization import ReIDVisualizationHook
 __all__ = [
     'AtomicCheckpointHook', 'BadSampleHook', 'BridgeEMAHook',
     'CPUAmpOptimWrapper', 'DataCheckHook', 'ExactResumeHook',
-    'InvalidLossHook', 'MergedGroupsConstructor', 'PreemptionHook',
-    'PseudoSARHook', 'ReIDVisualizationHook', 'TrainingPlateauLR',
-    'WarmupCosineLR'
+    'InvalidLossHook', 'LayerDecayConstructor', 'MergedGroupsConstructor',
+    'PreemptionHook', 'PseudoSARHook', 'ReIDVisualizationHook',
+    'TrainingPlateauLR', 'WarmupCosineLR'
 ]

@@ -356,18 +356,21 @@ class HierarchicalTrunk(BaseModule):
                 'backbone.img_size to the side of the images (tables of '
                 'checkpoints are resized), or rpe=False.')
 
-    def layer_id(self, name: str, rule: str = 'codemae') -> int:
+    def layer_id(self, name: str, rule: str = 'codemae') -> int | None:
         """Depth of a parameter for layer-wise learning rates.
 
         ``'codemae'`` (official code): 0 for patch embeddings and positions,
-        1 + i for ``blocks.i`` with PatchMerge counted, everything else like
-        the last block. ``'hivit'`` (official code): only attention blocks
-        count, what comes before them is 0, and what comes behind has a
-        depth of its own.
+        1 + i for ``blocks.i`` with PatchMerge counted; the last block has
+        the last id. ``'hivit'`` (official code): only attention blocks
+        count, what comes before them is 0, and the last id is behind the
+        last block.
 
         Args:
             name: Of a parameter, without the name of the backbone.
             rule: ``'codemae'`` or ``'hivit'``.
+
+        Returns:
+            None for what is behind the blocks and has the last id.
 
         Raises:
             ConfigError: For another rule.
@@ -377,7 +380,7 @@ class HierarchicalTrunk(BaseModule):
             return 0
         parts = name.split('.')
         if parts[0] != 'blocks':
-            return self.num_layers(rule) - 1
+            return None
         index = int(parts[1])
         if rule == 'codemae':
             return index + 1
