@@ -144,7 +144,10 @@ def test_imports_without_optional_packages(run_python) -> None:
 
 
 def test_startup_time(run_python) -> None:
-    """``import osar_plugin`` adds under 0.3 s to mmengine and mmcv."""
+    """``import osar_plugin`` adds under 0.3 s to mmengine and mmcv.
+
+    Of the processor: the clock would measure the machine's other work.
+    """
     ended = run_python(
         ROOT / 'tools' / 'benchmark' / 'startup.py', '--runs', '3', '--json')
     assert ended.code == 0, ended.err
