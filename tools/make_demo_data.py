@@ -2,6 +2,7 @@
 
     python tools/make_demo_data.py data/demo
     python tools/make_demo_data.py data/demo --sets hoss --train-ids 40
+    python tools/make_demo_data.py data/demo --sets sen12 ospretrain
 
 The same options give the same bytes, whatever the number of workers.
 """
@@ -26,13 +27,19 @@ except ModuleNotFoundError:
     from osar_plugin.datasets.synthetic import WorldError
 from osar_plugin.datasets.synthetic import (
     HossSettings,
+    OSPretrainSettings,
     PairSettings,
+    Sen12Settings,
     write_hoss,
+    write_ospretrain,
     write_pairs,
+    write_sen12,
 )
 from osar_plugin.utils.termination import orderly_termination
 
-SETS = ('hoss', 'optisar_pair')
+# Ships, which the demo of re-identification needs, and land.
+SHIPS = ('hoss', 'optisar_pair')
+SETS = (*SHIPS, 'sen12', 'ospretrain')
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -41,11 +48,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter)
     hoss, pair = HossSettings(), PairSettings()
+    sen12, land = Sen12Settings(), OSPretrainSettings()
     parser.add_argument('out', type=Path, help='folder of the demo world')
     parser.add_argument('--seed', type=int, default=0)
     parser.add_argument(
-        '--sets', nargs='+', default=list(SETS), choices=SETS,
-        help='which sets to write (default: all)')
+        '--sets', nargs='+', default=list(SHIPS), choices=SETS,
+        help=f'which sets to write (default: {" ".join(SHIPS)})')
     for name, value, text in (
             ('--train-ids', hoss.train_ids, 'HOSS: ships to train on'),
             ('--test-ids', hoss.test_ids, 'HOSS: ships with queries'),
@@ -53,6 +61,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
              'HOSS: ships in the gallery only'),
             ('--sequences', hoss.sequences, 'HOSS: acquisitions'),
             ('--pairs', pair.pairs, 'OptiSar_Pair: pairs'),
+            ('--sen12-pairs', sen12.pairs, 'SEN12: pairs'),
+            ('--source-pairs', land.pairs, 'OSPretrain: pairs per source'),
+            ('--unpaired', land.unpaired,
+             'OSPretrain: unpaired images per sensor'),
+            ('--land-size', land.size,
+             'SEN12, OSPretrain: side of the images in pixels'),
             ('--workers', min(4, os.cpu_count() or 1), 'processes')):
         parser.add_argument(
             name, type=int, default=value, metavar='N',
@@ -71,10 +85,18 @@ def write_sets(args: argparse.Namespace) -> None:
         seed=args.seed, train_ids=args.train_ids, test_ids=args.test_ids,
         distractor_ids=args.distractor_ids, sequences=args.sequences)
     pair = PairSettings(seed=args.seed, pairs=args.pairs)
+    sen12 = Sen12Settings(
+        seed=args.seed, pairs=args.sen12_pairs, size=args.land_size)
+    land = OSPretrainSettings(
+        seed=args.seed, pairs=args.source_pairs, unpaired=args.unpaired,
+        size=args.land_size)
     writers = {
         'hoss': ('HOSS', partial(write_hoss, settings=hoss)),
         'optisar_pair': ('OptiSar_Pair', partial(
-            write_pairs, settings=pair))}
+            write_pairs, settings=pair)),
+        'sen12': ('SEN12', partial(write_sen12, settings=sen12)),
+        'ospretrain': ('OSPretrain', partial(
+            write_ospretrain, settings=land))}
     for key in dict.fromkeys(args.sets):
         name, write = writers[key]
         begin = time.perf_counter()

@@ -97,8 +97,8 @@ class PairedBatchSampler(Sampler):
             drop_last: bool = True) -> None:
         require_range(1, batch_size=batch_size)
         self.dataset: Any = getattr(sampler, 'dataset', None)
-        if not hasattr(self.dataset, 'pair_table') or not hasattr(
-                sampler, 'seed'):
+        table = getattr(self.dataset, 'pair_table', None)
+        if table is None or not hasattr(sampler, 'seed'):
             raise ConfigError(
                 f'{type(self).__name__} needs mmengine.DefaultSampler as '
                 'sampler and a data set with pair_table(), such as '
@@ -115,7 +115,7 @@ class PairedBatchSampler(Sampler):
         self.drop_last = drop_last
         self.seed = int(sampler.seed)
         self.rank, self.world_size = get_dist_info()
-        self.paired = np.asarray(self.dataset.pair_table())
+        self.paired = np.asarray(table())
         self._say()
 
     def _say(self) -> None:

@@ -14,7 +14,10 @@ How a picture comes about:
 4. :meth:`.OpticalCamera.render` gives uint8 RGB (rows, cols, 3) from height,
    albedo and water; :meth:`.Radar.render` gives float32 amplitude
    (rows, cols) from height, reflectivity, water and bright points.
-5. :mod:`.hoss` and :mod:`.optisar_pair` decide who is seen when and write
+5. :mod:`.land` composes land (fields, forest, towns, harbours, shores) on
+   the same :class:`~.scene.Scene`, with a map of what covers it.
+6. :mod:`.hoss`, :mod:`.optisar_pair`, :mod:`.land.sen12` and
+   :mod:`.land.ospretrain` decide who is seen when and write
    the files; :mod:`.build` makes a set appear whole or not at all.
 
 Every ship, pass and image has its own random stream under the seed, so the
@@ -24,6 +27,8 @@ from __future__ import annotations
 
 from .build import WorldError
 from .hoss import HossSettings, write_hoss
+from .land.ospretrain import OSPretrainSettings, write_ospretrain
+from .land.sen12 import Sen12Settings, write_sen12
 from .optical import OpticalCamera
 from .optisar_pair import PairSettings, write_pairs
 from .radar import Radar
@@ -31,6 +36,7 @@ from .scene import Frame, Pose, Scatterers, Scene, SceneObject
 from .ship import Paint, Ship, ShipPlan, draw_paint
 
 __all__ = [
-    'Frame', 'HossSettings', 'OpticalCamera', 'Paint', 'PairSettings',
-    'Pose', 'Radar', 'Scatterers', 'Scene', 'SceneObject', 'Ship',
-    'ShipPlan', 'WorldError', 'draw_paint', 'write_hoss', 'write_pairs']
+    'Frame', 'HossSettings', 'OSPretrainSettings', 'OpticalCamera', 'Paint',
+    'PairSettings', 'Pose', 'Radar', 'Scatterers', 'Scene', 'SceneObject',
+    'Sen12Settings', 'Ship', 'ShipPlan', 'WorldError', 'draw_paint',
+    'write_hoss', 'write_ospretrain', 'write_pairs', 'write_sen12']
