@@ -10,9 +10,10 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ..scene import Float, Mask, Pose, Scene, smooth_noise
+from ..scene import Float, Mask, Pose, Scene
 from .cover import Cover, Kind, Land, Rng, roughen
 from .lots import Style, build
+from .noise import smooth_noise
 
 _ROOFS = ((.45, .18, .12), (.38, .22, .16), (.32, .30, .29), (.5, .42, .36),
           (.24, .25, .28))

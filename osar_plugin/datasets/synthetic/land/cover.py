@@ -10,7 +10,8 @@ from enum import IntEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from ..scene import Float, Frame, Mask, Scene, smooth_noise
+from ..scene import Float, Frame, Mask, Scene
+from .noise import smooth_noise
 
 Rng = np.random.Generator
 
