@@ -218,6 +218,6 @@ def _windows(size: int, global_blocks: Sequence[int] | None, depth: int,
             f'rpe=True with window_size={size}: relative positions are made '
             'for the whole image. Set one of the two to False or 0.')
     if global_blocks is None:
-        global_blocks = [(k + 1) * depth // 4 - 1 for k in range(4)]
+        global_blocks = [max(k * depth // 4 - 1, 0) for k in range(1, 5)]
     require_range(0, depth - 1, global_blocks=global_blocks)
     return [0 if i in global_blocks else size for i in range(depth)]

@@ -162,8 +162,8 @@ class HierarchicalTrunk(BaseModule):
         self.register_buffer(
             'relative_position_index',
             relative_index(side) if rpe else None, persistent=False)
-        rates = torch.linspace(
-            0, drop_path_rate, sum(stem_depths) + depth).tolist()
+        count = sum(stem_depths) + depth
+        rates = [drop_path_rate * i / (count - 1) for i in range(count)]
         stem = _build_stem(self.stem_depths, embed_dim, stem_mlp_ratio,
                            rates[:-depth], norm_eps)
         main = [
