@@ -10,16 +10,17 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
-from mmengine.model import BaseModel
-from torch import Tensor, nn
+from mmengine.model import BaseModel, ModuleDict
+from torch import Tensor
 
 from ...registry import MODELS
 from ...utils.config_values import Buildable
 from ...utils.errors import ConfigError, DataFormatError
+from ..backbones.hierarchical import UNIT
 from ..backbones.trunk import MODALITIES
 from ..reid.official import SafeWeights
 from .decoder import LevelEmbedding
-from .masking import Masking, draw_noise, kept_units, random_masking
+from .masking import Masking, kept_units, masking_of
 from .official import adapt_codemae, adapt_on_load
 from .teachers import Apart
 
@@ -93,11 +94,12 @@ class CoDeMAE(SafeWeights, BaseModel):
             data_preprocessor or dict(
                 type='osar_plugin.PairPretrainPreprocessor'), init_cfg)
         self.backbone: Any = MODELS.build(backbone)
-        kept_units((decoder.get('img_size', 224) // 16)**2, mask_ratio)
+        kept_units((decoder.get('img_size', 224) // UNIT)**2, mask_ratio)
         self.mask_ratio = mask_ratio
         dim = decoder.get('dim', 512)
         decoding = dict(decoder=decoder, share=share_decoders)
-        self.teacher = Apart(teacher and MODELS.build(teacher))
+        self.teacher = Apart(
+            None if teacher is None else MODELS.build(teacher))
         self.embedding = self._build_embedding(
             dim, decoder.get('norm_eps', 1e-6), share_decoders)
         self.reconstruction: Any = _part(reconstruction, **decoding)
@@ -110,7 +112,7 @@ class CoDeMAE(SafeWeights, BaseModel):
         adapt_on_load(self, adapt_codemae)
 
     def _build_embedding(self, dim: int, norm_eps: float,
-                         share: bool) -> nn.ModuleDict:
+                         share: bool) -> ModuleDict:
         if self.backbone.modality != 'both' or self.backbone.num_outs == 1:
             raise ConfigError(
                 f'backbone.modality={self.backbone.modality!r}, num_outs='
@@ -118,7 +120,7 @@ class CoDeMAE(SafeWeights, BaseModel):
                 "embeddings (modality='both') and the pyramid (num_outs of "
                 '3, 4 or 5).')
         width = self.backbone.out_channels[0]
-        return nn.ModuleDict({
+        return ModuleDict({
             name: LevelEmbedding(width, dim, norm_eps)
             for name in (('shared', ) if share else MODALITIES)})
 
@@ -199,15 +201,8 @@ class CoDeMAE(SafeWeights, BaseModel):
     def draw(self, inputs: dict[str, Tensor],
              grid: tuple[int, int]) -> Masking:
         """The masking of a batch: the same units of both images."""
-        images, units = inputs['rgb'], grid[0] * grid[1]
-        noise = inputs.get('noise')
-        if noise is None:
-            noise = draw_noise(len(images), units, images.device)
-        if tuple(noise.shape) != (len(images), units):
-            raise DataFormatError(
-                f'noise has the shape {tuple(noise.shape)}, expected '
-                f'{(len(images), units)}: a number for each unit.')
-        return random_masking(noise, self.mask_ratio)
+        return masking_of(
+            inputs, inputs['rgb'], grid[0] * grid[1], self.mask_ratio)
 
     def _tap(self) -> int | None:
         if self.distillation is None or not self.distillation.has_aux:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from mmengine.model import BaseModule
+from mmengine.model import BaseModule, ModuleDict
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -198,7 +198,7 @@ class MaskedDecoder(BaseModule):
 
 
 def decoder_set(decoder: dict[str, Any], out_dim: int,
-                share: bool) -> nn.ModuleDict:
+                share: bool) -> ModuleDict:
     """One decoder for both sensors, or one each.
 
     Args:
@@ -210,11 +210,12 @@ def decoder_set(decoder: dict[str, Any], out_dim: int,
         ``shared``, or ``rgb`` and ``sar``.
     """
     names = ('shared', ) if share else ('rgb', 'sar')
-    return nn.ModuleDict({
+    # PyTorch's own would keep MMEngine's initialisation from the parts.
+    return ModuleDict({
         name: MODELS.build(dict(decoder, out_dim=out_dim)) for name in names})
 
 
-def decode_pair(decoders: nn.ModuleDict, visible: Tensor, keep: Tensor,
+def decode_pair(decoders: ModuleDict, visible: Tensor, keep: Tensor,
                 wanted: Tensor | None) -> Tensor:
     """Run the decoders on ``[optical; SAR]``, see :class:`MaskedDecoder`.
 

@@ -19,7 +19,7 @@ from ..backbones.hierarchical import UNIT, gather_units
 from ..backbones.trunk import check_word
 from ..reid.official import SafeWeights
 from .decoder import init_parts
-from .masking import Masking, draw_noise, kept_units, random_masking
+from .masking import Masking, kept_units, masking_of
 from .official import adapt_hivit_mae, adapt_on_load
 from .reconstruction import masked_error
 from .targets import describe, normalize_patches, patchify, target_channels
@@ -132,10 +132,8 @@ class HiViTMAE(SafeWeights, BaseModel):
         """The masking of a batch."""
         images = inputs[self.modality]
         grid = self.backbone.grid_of(images)
-        noise = inputs.get('noise')
-        if noise is None:
-            noise = draw_noise(len(images), grid[0] * grid[1], images.device)
-        return random_masking(noise, self.mask_ratio)
+        return masking_of(
+            inputs, images, grid[0] * grid[1], self.mask_ratio)
 
     def loss(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         """Loss of one batch, ``loss_self``."""

@@ -8,13 +8,14 @@ Letters: B images, L units of an image, N kept, M = L - N removed, D channels.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from ...utils.config_values import require_range
-from ...utils.errors import DataFormatError
+from ...utils.errors import ConfigError, DataFormatError
 
 
 class Masking(NamedTuple):
@@ -40,6 +41,29 @@ class Masking(NamedTuple):
         return Masking(*(ids.repeat(times, 1) for ids in self))
 
 
+def masking_of(inputs: Mapping[str, Tensor], images: Tensor, units: int,
+               mask_ratio: float) -> Masking:
+    """The masking of a batch.
+
+    Args:
+        inputs: With ``noise`` (B, L) where it was drawn already.
+        images: (B, C, H, W).
+        units: L.
+        mask_ratio: See :func:`random_masking`.
+
+    Raises:
+        DataFormatError: If the noise does not fit the images.
+    """
+    noise = inputs.get('noise')
+    if noise is None:
+        noise = draw_noise(len(images), units, images.device)
+    if tuple(noise.shape) != (len(images), units):
+        raise DataFormatError(
+            f'noise has the shape {tuple(noise.shape)}, expected '
+            f'{(len(images), units)}: a number for each unit of each image.')
+    return random_masking(noise, mask_ratio)
+
+
 def draw_noise(batch: int, units: int, device: torch.device | str = 'cpu',
                generator: torch.Generator | None = None) -> Tensor:
     """Uniform numbers (B, L) that decide which units are kept.
@@ -57,14 +81,15 @@ def kept_units(units: int, mask_ratio: float) -> int:
     """N of L at a mask ratio, rounded down (official code).
 
     Raises:
-        ConfigError: If the ratio is out of range, or nothing is left to see
-            or to predict.
+        ConfigError: If the ratio is out of range, or nothing is left to
+            see.
     """
     require_range(0, 1, without=(1, ), mask_ratio=mask_ratio)
     keep = int(units * (1 - mask_ratio))
-    # Nothing removed is fine for a measurement, nothing kept is not.
-    require_range(1, units, **{f'units kept of {units} at mask_ratio='
-                               f'{mask_ratio}': keep})
+    if not keep:
+        raise ConfigError(
+            f'mask_ratio={mask_ratio} leaves none of {units} units to see. '
+            'Lower it, or take larger images.')
     return keep
 
 
@@ -80,12 +105,7 @@ def random_masking(noise: Tensor, mask_ratio: float) -> Masking:
 
     Raises:
         ConfigError: See :func:`kept_units`.
-        DataFormatError: If the noise is not (B, L).
     """
-    if noise.ndim != 2:
-        raise DataFormatError(
-            f'noise has the shape {tuple(noise.shape)}, expected (B, L): a '
-            'number for each unit of each image.')
     keep = kept_units(noise.shape[1], mask_ratio)
     shuffle = noise.argsort(dim=1)
     return Masking(shuffle[:, :keep], shuffle[:, keep:],

@@ -84,8 +84,10 @@ def grey(images: Tensor, modality: str) -> Tensor:
         return images
     if modality == 'sar':
         return images.mean(dim=1, keepdim=True)
-    weights = images.new_tensor(LUMA).view(1, 3, 1, 1)
-    return (images * weights).sum(dim=1, keepdim=True)
+    # Numbers, not a tensor of them: nothing travels to the device.
+    parts = [weight * channel for weight, channel in zip(
+        LUMA, images.split(1, dim=1), strict=True)]
+    return parts[0] + parts[1] + parts[2]
 
 
 def block_mean(images: Tensor, size: int = UNIT) -> Tensor:
@@ -154,13 +156,7 @@ def hog(images: Tensor) -> Tensor:
         (B, 9 C, H, W), the bins of a channel side by side.
     """
     b, c, h, w = images.shape
-    smooth, slope = images.new_tensor([1., 2., 1.]), images.new_tensor(
-        [-1., 0., 1.])
-    kernels = torch.stack([torch.outer(smooth, slope),
-                           torch.outer(slope, smooth)]).unsqueeze(1)
-    padded = F.pad(images, (1, 1, 1, 1), mode='reflect')
-    gradients = F.conv2d(padded.flatten(0, 1).unsqueeze(1), kernels)
-    gx, gy = gradients.unbind(1)
+    gx, gy = sobel(images.flatten(0, 1))
     turn = torch.atan2(gy, gx) / math.pi * HOG_BINS
     bins = turn.floor().long().remainder(HOG_BINS).unsqueeze(1)
     every = torch.arange(HOG_BINS, device=images.device).view(-1, 1, 1)
@@ -168,6 +164,14 @@ def hog(images: Tensor) -> Tensor:
     cells = F.normalize(F.avg_pool2d(votes, HOG_CELL), dim=1)
     full = F.interpolate(cells, (h, w), mode='bilinear', align_corners=False)
     return full.reshape(b, c * HOG_BINS, h, w)
+
+
+def sobel(images: Tensor) -> tuple[Tensor, Tensor]:
+    """Gradients to the right and down (N, H, W), borders reflected."""
+    p = F.pad(images, (1, 1, 1, 1), mode='reflect')
+    right, down = p[:, :, 2:] - p[:, :, :-2], p[:, 2:] - p[:, :-2]
+    return (right[:, :-2] + 2 * right[:, 1:-1] + right[:, 2:],
+            down[:, :, :-2] + 2 * down[:, :, 1:-1] + down[:, :, 2:])
 
 
 def gradient_ratio(images: Tensor, radius: int) -> Tensor:

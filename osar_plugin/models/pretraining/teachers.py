@@ -213,7 +213,9 @@ class DINOv3Teacher(Teacher):
                 f'inputs has {sorted(inputs)}, but no rgb01, the optical '
                 'images on the scale 0..1 that the teacher sees: use '
                 'osar_plugin.PairPretrainPreprocessor.')
-        images = (images - self.mean) / self.std
+        mean: Any = self.mean
+        std: Any = self.std
+        images = (images - mean) / std
         dtype = half_precision(self.amp, images.device)
         with torch.autocast(images.device.type, dtype or torch.bfloat16,
                             enabled=dtype is not None):
@@ -252,13 +254,14 @@ def from_transformers(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
         if not found:
             out[name] = value
         elif rest == 'q_proj.weight':
-            whole = [state_dict.get(f'{key.removesuffix(rest)}{x}_proj.weight')
-                     for x in 'qkv']
-            if any(part is None for part in whole):
+            stem = key.removesuffix(rest)
+            names = [f'{stem}{x}_proj.weight' for x in 'qkv']
+            if not all(name in state_dict for name in names):
                 raise CheckpointError(
                     f'The teacher file has {key} but not its key and value '
                     'projections: it is damaged. Fetch it again.')
-            out[f'{head}.attn.qkv.weight'] = torch.cat(whole)
+            out[f'{head}.attn.qkv.weight'] = torch.cat(
+                [state_dict[name] for name in names])
         elif rest in ('q_proj.bias', 'v_proj.bias'):
             out[f'{head}.attn.{rest[0]}_bias'] = value
     return out

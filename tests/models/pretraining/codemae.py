@@ -8,6 +8,7 @@ keys: parity then proves the converter as well.
 from __future__ import annotations
 
 import ast
+import functools
 import zlib
 from pathlib import Path
 from typing import Any
@@ -22,14 +23,16 @@ from osar_plugin.registry import MODELS
 GOLDENS = Path(__file__).resolve().parents[2] / 'goldens'
 
 
+@functools.cache
 def golden(name: str = 'codemae_pretrain') -> dict[str, np.ndarray]:
     """Arrays of one golden file."""
     with np.load(GOLDENS / f'{name}.npz', allow_pickle=False) as arrays:
         return dict(arrays)
 
 
+@functools.cache
 def official_weights(keys: str = 'keys') -> dict[str, Tensor]:
-    """The state dict that the goldens were made with."""
+    """The state dict that the goldens were made with; not to be changed."""
     out = {}
     for entry in golden()[keys].tolist():
         key, shape = entry.split('|')
