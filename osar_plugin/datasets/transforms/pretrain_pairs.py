@@ -59,8 +59,9 @@ _TO_RGB = {3: cv2.COLOR_BGR2RGB, 4: cv2.COLOR_BGRA2RGB}
 def decode_8bit(data: bytes, path: str | Path) -> np.ndarray:
     """Decode the content of an 8-bit image file.
 
-    PNG and JPEG go through OpenCV, which takes three quarters of Pillow's
-    time on PNG, after the checksums that it would pass over are checked.
+    PNG and JPEG go through OpenCV, which is the faster decoder
+    (``tools/benchmark/pair_loading.py``), once the checksums that it would
+    pass over are checked.
 
     Args:
         data: The whole file.
