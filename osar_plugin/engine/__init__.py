@@ -6,6 +6,7 @@ from .checkpointing import AtomicCheckpointHook
 from .checks import DataCheckHook
 from .constructors import MergedGroupsConstructor
 from .guards import BadSampleHook, InvalidLossHook
+from .latent_statistics import LatentStatisticsHook
 from .layer_decay import LayerDecayConstructor
 from .optim import CPUAmpOptimWrapper
 from .preemption import PreemptionHook
@@ -18,7 +19,7 @@ from .visualization import ReIDVisualizationHook
 __all__ = [
     'AtomicCheckpointHook', 'BadSampleHook', 'BridgeEMAHook',
     'CPUAmpOptimWrapper', 'DataCheckHook', 'ExactResumeHook',
-    'InvalidLossHook', 'LayerDecayConstructor', 'MergedGroupsConstructor',
-    'PreemptionHook', 'PseudoSARHook', 'ReIDVisualizationHook',
-    'TrainingPlateauLR', 'WarmupCosineLR'
+    'InvalidLossHook', 'LatentStatisticsHook', 'LayerDecayConstructor',
+    'MergedGroupsConstructor', 'PreemptionHook', 'PseudoSARHook',
+    'ReIDVisualizationHook', 'TrainingPlateauLR', 'WarmupCosineLR'
 ]

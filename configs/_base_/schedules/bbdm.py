@@ -22,7 +22,9 @@ custom_hooks = [
         type='osar_plugin.BridgeEMAHook',
         momentum=0.005,
         interval=8 * accumulate,
-        begin_iter=30000)
+        begin_iter=30000),
+    # Acts where model.normalize_latent is True.
+    dict(type='osar_plugin.LatentStatisticsHook')
 ]
 
 train_cfg = dict(by_epoch=True, max_epochs=100)

@@ -95,7 +95,8 @@ class BrownianBridgeTranslator(BaseModel):
             shrunk and mapped by a learned 1 x 1 convolution (official
             ``SpatialRescaler``).
         normalize_latent: Standardise latents with statistics that the
-            checkpoint holds (official ``normalize_latent``).
+            checkpoint holds (official ``normalize_latent``), or that
+            ``osar_plugin.LatentStatisticsHook`` measures before training.
         sampler: Arguments of :class:`SamplerSettings`.
         data_preprocessor: Config of the data preprocessor; by default
             pixels become -1..1.
