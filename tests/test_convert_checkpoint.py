@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 
 import pytest
@@ -9,9 +10,13 @@ import torch
 from safetensors.torch import load_file
 from search_case import Bomb, write_config, write_weights
 
+from osar_plugin.models.backbones import ITPN
 from osar_plugin.models.reid.official import to_official
 
 TOOL = 'convert_checkpoint.py'
+BACKBONE = dict(
+    arch=dict(embed_dim=32, mlp_depths=(1, 1), depth=2, num_heads=2),
+    img_size=64, fpn_dim=16)
 
 
 @pytest.fixture(scope='module')
@@ -120,3 +125,67 @@ def test_wrong_arguments(run_tool, case, tmp_path):
     ended = run_tool(TOOL, 'gone.pth', tmp_path / 'o.pth', '--to', 'ours')
     assert ended.code == 2
     assert 'gone.pth' in ended.err
+
+
+@pytest.fixture
+def pretraining_file(tmp_path):
+    torch.manual_seed(0)
+    model = ITPN(**BACKBONE)
+    weights = {k: torch.randn_like(v) for k, v in model.state_dict().items()}
+    rest = dict(mask_token=torch.zeros(1, 1, 32))
+    path = tmp_path / 'checkpoint-800.pth'
+    torch.save(dict(model={**rest, **weights},
+                    args=argparse.Namespace(lr=1.)), path)
+    return path, weights
+
+
+@pytest.mark.parametrize('suffix', ['.pth', '.safetensors'])
+def test_backbone_for_other_frameworks(
+        run_tool, pretraining_file, tmp_path, suffix):
+    path, weights = pretraining_file
+    target = tmp_path / f'backbone{suffix}'
+    ended = run_tool(TOOL, path, target, '--to', 'backbone', '--modality',
+                     'sar', '--prefix', 'backbone.')
+    assert ended.code == 0, ended.err
+    assert f'{len(weights)} of {len(weights) + 1} entries' in ended.out
+    assert equal(read(target), {
+        f'backbone.{k}': v for k, v in weights.items() if '_rgb.' not in k})
+
+
+def test_backbone_held_against_a_config(
+        run_tool, pretraining_file, tmp_path):
+    path, weights = pretraining_file
+    config = tmp_path / 'model.py'
+    backbone = dict(BACKBONE, type='osar_plugin.ITPN', modality=None,
+                    default_modality='rgb', img_size=96,
+                    init_cfg=dict(type='Pretrained', checkpoint='gone.pth'))
+    config.write_text(
+        "model = dict(type='osar_plugin.HiViTMAE', decoder=dict("
+        f"type='osar_plugin.MaskedDecoder'), backbone={backbone!r})")
+    target = tmp_path / 'o.pth'
+    ended = run_tool(
+        TOOL, path, target, '--to', 'backbone', '--config', config)
+    assert ended.code == 0, ended.err
+    assert '(100.0% of the model), 0 missing' in ended.out
+    written = read(target)
+    assert torch.equal(written['patch_embed.proj.weight'],
+                       weights['patch_embed_rgb.proj.weight'])
+    assert written['absolute_pos_embed'].shape == (1, 36, 32)
+
+
+@pytest.mark.parametrize('flags,message', [
+    (['--to', 'ours', '--modality', 'sar'], '--to backbone'),
+    (['--to', 'official', '--prefix', 'x.'], '--to backbone')])
+def test_flags_of_the_backbone_alone(run_tool, tmp_path, flags, message):
+    ended = run_tool(TOOL, 'gone.pth', tmp_path / 'o.pth', *flags)
+    assert ended.code == 2
+    assert message in ended.err
+
+
+def test_no_backbone_inside(run_tool, case, tmp_path):
+    _, weights = case
+    ended = run_tool(
+        TOOL, weights, tmp_path / 'o.pth', '--to', 'backbone')
+    assert ended.code == 2
+    assert 'no hierarchical backbone' in ended.err
+    assert not (tmp_path / 'o.pth').exists()
