@@ -17,24 +17,17 @@ heads and index buffers are left out.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from typing import Any
 
 import torch.nn.functional as F
-from mmengine.logging import print_log
-from torch import Tensor, nn
+from torch import Tensor
 
-from ...utils.checkpoint import (
-    LoadReport,
-    compare,
-    read_checkpoint,
-    unwrap_state_dict,
-)
+from ...utils.checkpoint import LoadReport, compare
 from ...utils.errors import CheckpointMismatchError
 from .hierarchical import resize_positions, square_side
+from .pretrained import bare_weights, below, require_fit
 
-PREFIXES = ('module.', 'backbone.', 'encoder.')
 # Of pre-training and of classifiers; no part of a backbone.
 FOREIGN = ('decoder', 'mask_token', 'lm_', 'norm.', 'norm_cls.',
            'cls_pt_layers.', 'contrastive_loss.', 'head.', 'fc_norm.')
@@ -44,44 +37,17 @@ POSITIONS = 'absolute_pos_embed'
 # Where the authors, too, start anew when the file has none: relative
 # positions at 0, norms of HiViT's detection maps at the identity.
 FRESH = (TABLE, 'fpn1.', 'fpn2.', 'fpn3.', 'fpn4.')
-LEAST = 0.9
 
 
-def backbone_weights(content: Mapping[str, Any],
-                     prefix: str = '') -> dict[str, Tensor]:
-    """The backbone's tensors of a checkpoint, by their bare names.
+def backbone_weights(content: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The tensors of HiViT or iTPN in a checkpoint, by their bare names.
 
     Args:
         content: Of a file, in any accepted layout.
-        prefix: Of the backbone's keys; '' to find it.
-
-    Raises:
-        CheckpointMismatchError: If no key begins with ``prefix``.
     """
-    source = {
-        key: value for key, value in unwrap_state_dict(content).items()
-        if isinstance(value, Tensor)}
-    if prefix:
-        prefix = prefix.rstrip('.') + '.'
-        chosen = _below(source, prefix)
-        if not chosen:
-            raise CheckpointMismatchError(
-                f'No key of the checkpoint begins with prefix={prefix!r}; '
-                f'it has {", ".join(list(source)[:4])}, ... Leave the '
-                'prefix out to have it found.')
-        source = chosen
-    while below := next(filter(None, (
-            _below(source, name) for name in PREFIXES)), {}):
-        source = below
     return {
-        key: value for key, value in source.items()
+        key: value for key, value in bare_weights(content).items()
         if not key.startswith(FOREIGN) and not key.endswith(INDEX)}
-
-
-def _below(source: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {
-        key.removeprefix(prefix): value for key, value in source.items()
-        if key.startswith(prefix)}
 
 
 def choose_embeddings(source: Mapping[str, Tensor], names: list[str],
@@ -122,7 +88,7 @@ def choose_embeddings(source: Mapping[str, Tensor], names: list[str],
                 f'{", ".join(found) or "no patch embedding"}. Set '
                 "backbone.modality to 'rgb', 'sar' or 'both' as in the "
                 'file, or backbone.default_modality to choose one of two.')
-        for key, value in _below(source, f'{origin}.').items():
+        for key, value in below(source, f'{origin}.').items():
             out[f'{name}.{key}'] = value
             if origin != name:
                 notes[f'{name}.{key}'] = f'from {origin}'
@@ -193,69 +159,10 @@ def adapt(content: Mapping[str, Any],
     notes.update(_resize(source, model))
     report = compare(source, model)
     report.resized = notes
-    _require_fit(report, model)
-    return {key: source[key] for key in report.loaded}, report
-
-
-def _require_fit(report: LoadReport, model: nn.Module) -> None:
-    fresh = [k for k in report.missing if any(part in k for part in FRESH)]
-    needed = len(report.loaded) + len(report.missing) - len(fresh)
     left = [k for k in report.unexpected
             if k.startswith('blocks.') and not k.endswith(TABLE)]
-    if len(report.loaded) < LEAST * needed or left:
-        absent = [k for k in report.missing if k not in fresh]
-        raise CheckpointMismatchError(
-            f'{len(report.loaded)} of {needed} keys of '
-            f'{type(model).__name__} are in the checkpoint (at least '
-            f'{LEAST:.0%} expected) and {len(left)} of its blocks are left '
-            f'over. Missing: {", ".join(absent[:4]) or "none"}; left over: '
-            f'{", ".join(left[:4]) or "none"}. Set arch and num_outs of the '
-            'backbone as in the file.')
-
-
-def adapt_on_load(model: nn.Module) -> None:
-    """Let ``load_state_dict`` of a backbone accept the known layouts.
-
-    Only where the backbone is what is loaded: as a part of a model it gets
-    what that model saved. The report is logged and kept as
-    ``model.load_report``.
-    """
-
-    def hook(module: nn.Module, state_dict: dict[str, Any], prefix: str,
-             *_: Any) -> None:
-        if prefix:
-            return
-        weights, report = adapt(state_dict, module)
-        module.load_report = report  # type: ignore[assignment]
-        print_log(
-            f'Weights of {type(module).__name__}: {report}',
-            logger='current',
-            level=logging.WARNING if report.missing else logging.INFO)
-        state_dict.clear()
-        state_dict.update(weights)
-
-    model.register_load_state_dict_pre_hook(hook)
-
-
-def load_backbone(model: nn.Module, path: str,
-                  prefix: str = '') -> LoadReport:
-    """Load a checkpoint of any accepted layout into a backbone.
-
-    Args:
-        model: A :class:`HiViT` or :class:`ITPN`.
-        path: The file; never unpickled.
-        prefix: See :func:`backbone_weights`.
-
-    Returns:
-        What became of its entries; also logged.
-
-    Raises:
-        CheckpointError: If the file cannot be used.
-    """
-    content = read_checkpoint(path)
-    print_log(f'Weights from {path}', logger='current')
-    model.load_state_dict(backbone_weights(content, prefix), strict=False)
-    return model.load_report  # type: ignore[return-value]
+    require_fit(report, model, FRESH, left)
+    return {key: source[key] for key in report.loaded}, report
 
 
 def export_backbone(content: Mapping[str, Any],

@@ -9,11 +9,9 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
-from mmengine.model import BaseModule
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from ...utils.checkpoint import LoadReport
 from ...utils.config_values import require_range
 from ...utils.errors import ConfigError, DataFormatError
 from .hierarchical import (
@@ -29,7 +27,8 @@ from .hierarchical import (
     sincos_table,
     square_side,
 )
-from .official_hierarchical import adapt_on_load, load_backbone
+from .official_hierarchical import adapt
+from .pretrained import PretrainedBackbone, adapt_on_load
 
 MODALITIES = ('rgb', 'sar')
 
@@ -52,7 +51,7 @@ class TrunkOutput(NamedTuple):
     taps: dict[int, Tensor]
 
 
-class HierarchicalTrunk(BaseModule):
+class HierarchicalTrunk(PretrainedBackbone):
     """Two MLP stages inside the units, then attention between them.
 
     Not registered: :class:`HiViT` and :class:`ITPN` are.
@@ -89,13 +88,8 @@ class HierarchicalTrunk(BaseModule):
         frozen_stages: -1: nothing is frozen; 0: patch embeddings and
             positions; 1 to 3: also the stages of stride 4, 8 and 16.
         attention: ``'auto'``, ``'fused'`` or ``'plain'``.
-        init_cfg: ``dict(type='Pretrained', checkpoint=FILE)``, with
-            ``prefix`` where the keys have an unusual one: any file of
-            :mod:`.official_hierarchical`. Others as in
-            :class:`mmengine.model.BaseModule`.
-
-    Attributes:
-        load_report: What became of the weights that ``init_cfg`` named.
+        init_cfg: See :class:`PretrainedBackbone`; any file of
+            :mod:`.official_hierarchical`.
 
     Raises:
         ConfigError: If a number is out of range, sizes do not divide, or a
@@ -103,8 +97,6 @@ class HierarchicalTrunk(BaseModule):
     """
 
     masked_zoom = False  # what the official code does
-    init_cfg: Any
-    load_report: LoadReport | None = None
 
     def __init__(self,
                  embed_dim: int,
@@ -172,7 +164,7 @@ class HierarchicalTrunk(BaseModule):
             for rate, window in zip(
                 rates[-depth:], windows or [0] * depth, strict=True)]
         self.blocks = nn.ModuleList([*stem, *main])
-        adapt_on_load(self)
+        adapt_on_load(self, adapt)
 
     @property
     def embed_names(self) -> list[str]:
@@ -193,40 +185,16 @@ class HierarchicalTrunk(BaseModule):
         """Indices in ``blocks`` of the two PatchMerge modules."""
         return self.stem_depths[0], self.first_main - 1
 
-    def init_weights(self) -> None:
-        """Draw the official initialisation, then load ``init_cfg`` if any.
+    def draw_weights(self) -> None:
+        """The official initialisation.
 
         Linear layers from a normal of 0.02 that is cut off, biases 0, sine
         and cosine positions; relative positions start at 0.
         """
-        for module in self.modules():
-            if isinstance(module, nn.Linear):
-                nn.init.trunc_normal_(module.weight, std=0.02)
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
+        super().draw_weights()
         with torch.no_grad():
             self.absolute_pos_embed.copy_(
                 sincos_table(self.embed_dim, self.side))
-        file = self._pretrained
-        init_cfg = self.init_cfg
-        self.init_cfg = None if file else init_cfg
-        super().init_weights()
-        self.init_cfg = init_cfg
-        if file:
-            load_backbone(self, file['checkpoint'], file.get('prefix') or '')
-
-    @property
-    def _pretrained(self) -> dict[str, Any] | None:
-        """``init_cfg``, where it names a checkpoint."""
-        init_cfg = self.init_cfg
-        if not isinstance(init_cfg, dict) or (
-                init_cfg.get('type') != 'Pretrained'):
-            return None
-        if not init_cfg.get('checkpoint'):
-            raise ConfigError(
-                f'init_cfg={init_cfg!r} names no checkpoint: expected '
-                "dict(type='Pretrained', checkpoint=FILE).")
-        return init_cfg
 
     @property
     def side(self) -> int:
