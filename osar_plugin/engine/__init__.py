@@ -13,6 +13,7 @@ from .preemption import PreemptionHook
 from .pseudo_sar import PseudoSARHook
 from .resume import ExactResumeHook
 from .schedules import WarmupCosineLR
+from .sharding import wrap_blocks
 from .translation import BridgeEMAHook, TrainingPlateauLR
 from .visualization import ReIDVisualizationHook
 
@@ -21,5 +22,6 @@ __all__ = [
     'CPUAmpOptimWrapper', 'DataCheckHook', 'ExactResumeHook',
     'InvalidLossHook', 'LatentStatisticsHook', 'LayerDecayConstructor',
     'MergedGroupsConstructor', 'PreemptionHook', 'PseudoSARHook',
-    'ReIDVisualizationHook', 'TrainingPlateauLR', 'WarmupCosineLR'
+    'ReIDVisualizationHook', 'TrainingPlateauLR', 'WarmupCosineLR',
+    'wrap_blocks'
 ]

@@ -1,0 +1,4 @@
+# Ablation of the objectives: all but CCL.
+_base_ = ['../codemae_ospretrain.py']
+
+model = dict(contrast=None)
