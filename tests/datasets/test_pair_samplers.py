@@ -150,6 +150,12 @@ def test_what_it_cannot_work_with():
 SEEN: list[tuple] = []
 
 
+@pytest.fixture(autouse=True)
+def plain_configs(monkeypatch):
+    """Formatting the config takes MMEngine longer than all the rest."""
+    monkeypatch.setattr(Config, 'pretty_text', '')
+
+
 @MODELS.register_module(force=True)
 class PairCaseModel(BaseModel):
     """Notes what it is given."""
@@ -210,13 +216,17 @@ def run(root: Path, work_dir: Path, workers=0, kill=None, resume=False,
         train_cfg=dict(by_epoch=True, max_epochs=3),
         optim_wrapper=dict(optimizer=dict(type='SGD', lr=0.1)),
         default_hooks=dict(checkpoint=dict(
-            type='osar_plugin.AtomicCheckpointHook', interval=1,
+            type='osar_plugin.AtomicCheckpointHook', interval=kill or 99,
             by_epoch=False)),
         custom_hooks=hooks, resume=resume, randomness=dict(seed=3))))
     try:
         runner.train()
     except KeyboardInterrupt:
         assert kill
+    iterator = runner.train_loop.dataloader._iterator
+    if iterator is not None:
+        # Left to the garbage collector, each worker costs it five seconds.
+        iterator._shutdown_workers()
     return list(SEEN)
 
 
