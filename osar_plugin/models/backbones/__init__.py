@@ -6,5 +6,9 @@ from .hivit import HiViT
 from .itpn import ITPN
 from .trunk import TrunkOutput
 from .vit import VisionTransformer, ViTOutput
+from .vit_dense import DenseViT
 
-__all__ = ['HiViT', 'ITPN', 'TrunkOutput', 'ViTOutput', 'VisionTransformer']
+__all__ = [
+    'DenseViT', 'HiViT', 'ITPN', 'TrunkOutput', 'ViTOutput',
+    'VisionTransformer'
+]
