@@ -1,4 +1,15 @@
-"""Backbones shared by every task."""
+"""Backbones shared by every task.
+
+Re-identification: :class:`VisionTransformer`, images and sensors to tokens.
+
+Pre-training, detection, segmentation, damage: images (B, 3, H, W) of one
+sensor to maps (B, F, H/s, W/s) of the strides s = 4, 8, 16, 32, ... or to
+tokens (B, H/16 * W/16, D): :class:`ITPN` (CoDe-MAE), :class:`HiViT`
+(SARATR-X), :class:`DenseViT` (MAE, DINO). Masked images go through
+``embed``, ``trunk`` and ``pyramid`` of the first two. Each takes the
+authors' checkpoints by ``init_cfg=dict(type='Pretrained', checkpoint=FILE)``
+and works as ``backbone`` of other frameworks' configs by its scoped name.
+"""
 
 from __future__ import annotations
 

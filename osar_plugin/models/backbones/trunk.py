@@ -121,19 +121,11 @@ class HierarchicalTrunk(PretrainedBackbone):
                  init_cfg: dict | None = None) -> None:
         super().__init__(init_cfg)
         _check_numbers(embed_dim, stem_depths, depth, num_heads, img_size)
-        require_range(0, 2**10, without=(0, ), stem_mlp_ratio=stem_mlp_ratio,
-                      mlp_ratio=mlp_ratio)
-        require_range(1, 2**10, in_channels=in_channels)
-        require_range(0, 1, without=(1, ), drop_path_rate=drop_path_rate)
-        require_range(0, 1, without=(0, ), norm_eps=norm_eps)
+        check_shared(mlp_ratio, in_channels, drop_path_rate, norm_eps,
+                     attention)
+        require_range(0, 2**10, without=(0, ), stem_mlp_ratio=stem_mlp_ratio)
+        _check_words(position, masked_position, modality, default_modality)
         require_range(-1, 3, frozen_stages=frozen_stages)
-        check_word('position', position, ('official', 'size'))
-        check_word('masked_position', masked_position,
-                   ('official', 'raw', 'zoomed'))
-        check_word('attention', attention, ('auto', 'fused', 'plain'))
-        check_word('modality', modality, (None, 'both', *MODALITIES))
-        check_word('default_modality', default_modality,
-                   (None, *MODALITIES))
         self.embed_dim = embed_dim
         self.stem_depths = tuple(stem_depths)
         self.depth = depth
@@ -307,15 +299,7 @@ class HierarchicalTrunk(PretrainedBackbone):
                 f'The trunk takes units (B, {", ".join(map(str, shape))}) '
                 f'for a grid of {tuple(grid)} and got {tuple(units.shape)}.')
         if keep is not None:
-            if (keep.ndim != 2 or keep.shape[0] != units.shape[0]
-                    or keep.dtype != torch.int64 or not keep.shape[1]):
-                raise DataFormatError(
-                    f'keep must be ({units.shape[0]}, N) int64 with N of at '
-                    f'least 1, got {tuple(keep.shape)} {keep.dtype}.')
-            if any(getattr(block, 'window', 0) for block in self.blocks):
-                raise ConfigError(
-                    'Masked encoding needs global attention, but the '
-                    'backbone has windows. Build it with window_size=0.')
+            self._check_keep(keep, len(units), shape[0])
         if self.relative_position_index is not None and tuple(grid) != (
                 self.side, self.side):
             raise ConfigError(
@@ -323,6 +307,25 @@ class HierarchicalTrunk(PretrainedBackbone):
                 f'units and the image has {grid[0]} x {grid[1]}. Set '
                 'backbone.img_size to the side of the images (tables of '
                 'checkpoints are resized), or rpe=False.')
+
+    def _check_keep(self, keep: Tensor, count: int, length: int) -> None:
+        if (keep.ndim != 2 or keep.shape[0] != count
+                or keep.dtype != torch.int64 or not keep.shape[1]):
+            raise DataFormatError(
+                f'keep must be ({count}, N) int64 with N of at '
+                f'least 1, got {tuple(keep.shape)} {keep.dtype}.')
+        # On a GPU, looking at the values would wait for the device.
+        outside = keep.device.type == 'cpu' and (
+            not torch.compiler.is_compiling()) and bool(
+                ((keep < 0) | (keep >= length)).any())
+        if outside:
+            raise DataFormatError(
+                f'keep has units from {int(keep.min())} to '
+                f'{int(keep.max())}, expected 0 to {length - 1}.')
+        if any(getattr(block, 'window', 0) for block in self.blocks):
+            raise ConfigError(
+                'Masked encoding needs global attention, but the '
+                'backbone has windows. Build it with window_size=0.')
 
     def layer_id(self, name: str, rule: str = 'codemae') -> int | None:
         """Depth of a parameter for layer-wise learning rates.
@@ -422,6 +425,29 @@ def check_word(name: str, value: Any, known: Sequence[Any]) -> None:
     if value not in known:
         raise ConfigError(
             f'{name}={value!r} is none of {", ".join(map(repr, known))}.')
+
+
+def _check_words(position: str, masked_position: str, modality: str | None,
+                 default_modality: str | None) -> None:
+    check_word('position', position, ('official', 'size'))
+    check_word('masked_position', masked_position,
+               ('official', 'raw', 'zoomed'))
+    check_word('modality', modality, (None, 'both', *MODALITIES))
+    check_word('default_modality', default_modality, (None, *MODALITIES))
+
+
+def check_shared(mlp_ratio: float, in_channels: int, drop_path_rate: float,
+                 norm_eps: float, attention: str) -> None:
+    """Check what every backbone of this folder takes.
+
+    Raises:
+        ConfigError: Naming the argument, its value and what is allowed.
+    """
+    require_range(0, 2**10, without=(0, ), mlp_ratio=mlp_ratio)
+    require_range(1, 2**10, in_channels=in_channels)
+    require_range(0, 1, without=(1, ), drop_path_rate=drop_path_rate)
+    require_range(0, 1, without=(0, ), norm_eps=norm_eps)
+    check_word('attention', attention, ('auto', 'fused', 'plain'))
 
 
 def resolve_arch(arch: str | dict[str, Any],

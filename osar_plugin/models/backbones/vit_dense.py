@@ -38,7 +38,7 @@ from .pretrained import (
     bare_weights,
     require_fit,
 )
-from .trunk import MODALITIES, check_word, resolve_arch
+from .trunk import MODALITIES, check_shared, check_word, resolve_arch
 
 ARCHS: dict[str, dict[str, Any]] = {
     'small': dict(embed_dim=384, depth=12, num_heads=6),
@@ -159,12 +159,10 @@ class DenseViT(PretrainedBackbone):
             sizes[k] for k in ('embed_dim', 'depth', 'num_heads'))
         check_word('out', out, ('maps', 'map', 'tokens'))
         check_word('num_outs', num_outs, (4, 5))
-        check_word('attention', attention, ('auto', 'fused', 'plain'))
         _check_numbers(dim, depth, heads, img_size)
-        require_range(1, 2**16, fpn_dim=fpn_dim, in_channels=in_channels)
-        require_range(0, 2**10, without=(0, ), mlp_ratio=mlp_ratio)
-        require_range(0, 1, without=(1, ), drop_path_rate=drop_path_rate)
-        require_range(0, 1, without=(0, ), norm_eps=norm_eps)
+        check_shared(mlp_ratio, in_channels, drop_path_rate, norm_eps,
+                     attention)
+        require_range(1, 2**16, fpn_dim=fpn_dim)
         require_range(-1, depth, frozen_stages=frozen_stages)
         self.embed_dim, self.depth = dim, depth
         self.out, self.num_outs, self.with_cp = out, num_outs, with_cp

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import mmengine
 import pytest
 import torch
 from hierarchical_case import (
@@ -18,6 +19,8 @@ from hierarchical_case import (
     started,
     stats_close,
 )
+from mmengine.model import BaseModel
+from mmengine.registry import Registry
 from torch import nn
 
 from osar_plugin.models.backbones import ITPN
@@ -377,6 +380,10 @@ def test_bad_calls():
                  torch.zeros(2, 0).long(), torch.zeros(2).long()):
         with pytest.raises(DataFormatError, match='keep must be'):
             model.trunk(units, (4, 4), keep)
+    for value in (-1, 16):
+        keep = torch.tensor([[0, 1], [2, value]])
+        with pytest.raises(DataFormatError, match=f'{value}.*0 to 15'):
+            model.trunk(units, (4, 4), keep)
     with pytest.raises(ConfigError, match='made for 4 x 4'):
         tiny(rpe=True)(torch.zeros(1, 3, 64, 96), 'rgb')
     alone = tiny(num_outs=1)
@@ -386,3 +393,26 @@ def test_bad_calls():
 
 def test_is_registered():
     assert MODELS.get('osar_plugin.ITPN') is ITPN
+
+
+def test_as_the_backbone_of_another_framework():
+    """Built through its registry, started by its model, called with x."""
+    registry = Registry('model', parent=mmengine.registry.MODELS,
+                        scope='another')
+
+    class Detector(BaseModel):
+
+        def __init__(self):
+            super().__init__()
+            self.backbone = registry.build(dict(
+                TINY_ITPN, type='osar_plugin.ITPN', modality='both',
+                default_modality='sar', num_outs=5))
+
+        def forward(self, inputs, data_samples=None, mode='tensor'):
+            return self.backbone(inputs)
+
+    model = Detector()
+    model.init_weights()
+    maps = model(torch.zeros(1, 3, 64, 64))
+    assert len(maps) == 5
+    assert model.backbone.absolute_pos_embed.abs().max() == 1.
