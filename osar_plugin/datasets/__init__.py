@@ -6,6 +6,8 @@ from .hoss import HOSS
 from .optisar_pair import OptiSarPair
 from .ospretrain import OSPretrain
 from .pair_samplers import PairedBatchSampler
+from .registration_pairs import RegistrationPairs
+from .registration_protocol import RegistrationProtocol
 from .samplers import ModalityBalancedSampler, RandomIdentitySampler
 from .scene_list import SceneList
 from .sen12 import SEN12
@@ -14,5 +16,6 @@ from .translation_pairs import AlignedPairs, HOSSPairs
 __all__ = [
     'AlignedPairs', 'HOSS', 'HOSSPairs', 'ModalityBalancedSampler',
     'OSPretrain', 'OptiSarPair', 'PairedBatchSampler',
-    'RandomIdentitySampler', 'SEN12', 'SceneList',
+    'RandomIdentitySampler', 'RegistrationPairs', 'RegistrationProtocol',
+    'SEN12', 'SceneList',
 ]

@@ -14,13 +14,15 @@ from .ranking import (
     make_tasks,
     top_k,
 )
+from .registration import RegistrationMetric
 from .reid import ReIDMetric
 from .rerank import k_reciprocal
 from .translation import TranslationMetric
 
 __all__ = [
     'PROTOCOLS', 'FrechetInceptionMetric', 'Labels', 'Protocol',
-    'RankingResult', 'ReIDMetric', 'Task', 'TranslationMetric',
+    'RankingResult', 'ReIDMetric', 'RegistrationMetric', 'Task',
+    'TranslationMetric',
     'evaluate_distances', 'evaluate_features', 'k_reciprocal', 'make_tasks',
     'top_k'
 ]

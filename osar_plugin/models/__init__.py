@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from . import backbones, pretraining, reid, translation
+from . import backbones, pretraining, registration, reid, translation
 
-__all__ = ['backbones', 'pretraining', 'reid', 'translation']
+__all__ = ['backbones', 'pretraining', 'registration', 'reid', 'translation']

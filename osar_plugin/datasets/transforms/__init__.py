@@ -35,13 +35,21 @@ from .pretrain_pairs import (
     PairRandomResizedCrop,
     PairResize,
 )
+from .registration import (
+    LoadProtocolPair,
+    LoadRegistrationPair,
+    PackRegistrationInputs,
+    RandomPairWarp,
+    SARAppearance,
+)
 from .sar import SARToUint8, scale_by_max, scale_by_percentiles
 
 __all__ = [
-    'ColorJitter', 'LoadOpticalOrSAR', 'LoadPair', 'PackPairInputs',
-    'PackPretrainInputs', 'PackReIDInputs', 'PadRandomCrop', 'PairFlip',
+    'ColorJitter', 'LoadOpticalOrSAR', 'LoadPair', 'LoadProtocolPair',
+    'LoadRegistrationPair', 'PackPairInputs', 'PackPretrainInputs',
+    'PackReIDInputs', 'PackRegistrationInputs', 'PadRandomCrop', 'PairFlip',
     'PairHorizontalFlip', 'PairPipeline', 'PairRandomResizedCrop',
-    'PairResize', 'PillowResize',
-    'RandomErasing', 'SARDenoise', 'SARToUint8', 'ShipSize', 'scale_by_max',
+    'PairResize', 'PillowResize', 'RandomErasing', 'RandomPairWarp',
+    'SARAppearance', 'SARDenoise', 'SARToUint8', 'ShipSize', 'scale_by_max',
     'scale_by_percentiles', 'ship_size', 'truncate_lowest',
 ]

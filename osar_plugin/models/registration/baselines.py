@@ -521,6 +521,11 @@ def from_flow(flow: np.ndarray, certainty: np.ndarray | None, grid: int,
         moving_size=(moving_shape[0], moving_shape[1]))
 
 
+def identity(fixed: np.ndarray, moving: np.ndarray) -> np.ndarray:
+    """No motion: what a method has to beat."""
+    return np.eye(2, 3)
+
+
 def _as_array(value: Any) -> np.ndarray:
     if isinstance(value, Tensor):
         value = value.detach().cpu().numpy()
@@ -567,5 +572,6 @@ def resolve(function: Any) -> Callable[..., Any]:
 __all__ = [
     'CFOGMatcher', 'CallableMatcher', 'ECCMatcher', 'ORBMatcher',
     'PhaseCorrelationMatcher', 'SIFTMatcher', 'from_affine', 'from_flow',
-    'gradient_size', 'resolve', 'shrink', 'tile_corners', 'to_bytes'
+    'gradient_size', 'identity', 'resolve', 'shrink', 'tile_corners',
+    'to_bytes'
 ]
