@@ -26,6 +26,7 @@ from osar_plugin.datasets.transforms.pretrain_pairs import (
     decode_8bit,
     draw_box,
 )
+from osar_plugin.io import decode
 from osar_plugin.utils.errors import (
     ConfigError,
     CorruptImageError,
@@ -111,9 +112,9 @@ def test_deeper_files_are_refused(pixels):
 def test_load(row):
     results = LoadPair().transform(dict(row))
     np.testing.assert_array_equal(
-        results['rgb'], np.array(Image.open(row['rgb_path'])))
+        results['rgb'], decode(row['rgb_path']))
     np.testing.assert_array_equal(
-        results['sar'], np.array(Image.open(row['sar_path'])))
+        results['sar'], decode(row['sar_path']))
     assert results['sar'].ndim == 2
 
 
