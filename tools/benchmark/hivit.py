@@ -28,6 +28,7 @@ MODELS: dict[str, Callable[[], Any]] = {
     'itpn-base': lambda: ITPN(modality='rgb', num_outs=3),
     'itpn-base trunk': lambda: ITPN(modality='rgb', num_outs=1),
     'hivit-base': HiViT,
+    'hivit-tiny': lambda: HiViT('tiny'),
 }
 DTYPES = {'fp32': None, 'bf16': torch.bfloat16}
 
@@ -79,7 +80,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--models', nargs='+', choices=MODELS,
                         default=['itpn-base', 'itpn-base trunk'])
     parser.add_argument(
-        '--dtypes', nargs='+', choices=DTYPES, default=list(DTYPES))
+        '--dtypes', nargs='+', choices=DTYPES,
+        help='default: fp32, and bf16 on a GPU')
     parser.add_argument('--ratios', nargs='+', type=float,
                         default=[0., 0.5, 0.75], help='masked share')
     return parser.parse_args()
@@ -88,6 +90,7 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     """Print the table."""
     args = parse_args()
+    dtypes = args.dtypes or (['fp32'] if args.device == 'cpu' else DTYPES)
     torch.manual_seed(0)
     images = torch.randn(args.batch, 3, 224, 224, device=args.device)
     order = torch.rand(args.batch, 196, device=args.device).argsort(1)
@@ -99,7 +102,7 @@ def main() -> None:
         '|---|---|--:|--:|--:|']
     for name in args.models:
         model = MODELS[name]().to(args.device).train()
-        for precision in args.dtypes:
+        for precision in dtypes:
             whole = None
             for ratio in args.ratios:
                 keep = order[:, :int(196 * (1 - ratio))] if ratio else None

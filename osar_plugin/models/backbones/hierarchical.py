@@ -56,15 +56,16 @@ class PatchEmbed(nn.Module):
         of the values that would have to be moved behind it.
 
         Raises:
-            DataFormatError: If the image is no (B, C, H, W) with sides that
-                are multiples of 16.
+            DataFormatError: If the images are no floats (B, C, H, W) with
+                sides that are multiples of 16.
         """
         channels = self.proj.in_channels
         if images.ndim != 4 or images.shape[1] != channels or (
-                0 in images.shape):
+                0 in images.shape or not images.is_floating_point()):
             raise DataFormatError(
-                f'The backbone takes images (B, {channels}, H, W) and got '
-                f'{tuple(images.shape)}.')
+                f'The backbone takes images (B, {channels}, H, W) of floats '
+                f'and got {tuple(images.shape)} {images.dtype}. Let the '
+                'data_preprocessor stack and normalise them.')
         b, c, h, w = images.shape
         if h % UNIT or w % UNIT:
             raise DataFormatError(

@@ -189,6 +189,23 @@ class ITPN(HierarchicalTrunk):
             if self.out == 'tokens':
                 return output.tokens
             return (to_map(output.tokens[:, :, None, None], grid), )
+        return self.maps(output, grid)
+
+    def maps(self, output: TrunkOutput,
+             grid: tuple[int, int]) -> tuple[Tensor, ...]:
+        """The maps of the pyramid from what the trunk returns.
+
+        Args:
+            output: Of :meth:`trunk`, without masking; the units may be of
+                both sensors, one after the other along the batch.
+            grid: (Hp, Wp).
+
+        Returns:
+            Maps (B, F, H/s, W/s), as many as ``num_outs`` says.
+
+        Raises:
+            ConfigError: See :meth:`pyramid`.
+        """
         levels = self.pyramid(output)
         maps = [to_map(level, grid) for level in reversed(levels)]
         halve = F.avg_pool2d if self.pool == 'avg' else F.max_pool2d

@@ -230,5 +230,19 @@ def test_bad_calls():
         tiny(rpe=True)(torch.zeros(1, 3, 128, 64))
 
 
+def test_benchmark(run_tool):
+    """Masked images take less time; how much less, the table says."""
+    ended = run_tool(
+        'benchmark/hivit.py', '--models', 'hivit-tiny', '--batch', '1',
+        '--steps', '1', '--ratios', '0', '0.75', '--device', 'cpu',
+        '--clock', 'cpu')
+    assert ended.code == 0, ended.err
+    whole, masked = (
+        [float(cell) for cell in line.split('|')[3:6]]
+        for line in ended.out.splitlines() if '| fp32 |' in line)
+    assert (whole[0], whole[2], masked[0]) == (0., 1., 0.75)
+    assert 0 < masked[1] < whole[1]
+
+
 def test_is_registered():
     assert MODELS.get('osar_plugin.HiViT') is HiViT

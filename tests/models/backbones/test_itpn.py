@@ -362,6 +362,23 @@ def test_bad_images(shape):
         tiny()(torch.zeros(shape), 'rgb')
 
 
+def test_images_of_whole_numbers():
+    with pytest.raises(DataFormatError, match='floats.*uint8'):
+        tiny()(torch.zeros(1, 3, 64, 64, dtype=torch.uint8), 'rgb')
+
+
+def test_both_sensors_in_one_batch():
+    """As damage mapping does: each embedding, then everything shared."""
+    model = tiny(num_outs=4).eval()
+    x, y = randn(0, 1, 3, 64, 96), randn(1, 1, 3, 64, 96)
+    units = torch.cat([model.embed(x, 'rgb'), model.embed(y, 'sar')])
+    maps = model.maps(model.trunk(units, (4, 6)), (4, 6))
+    for both, a, b in zip(maps, model(x, 'rgb'), model(y, 'sar'),
+                          strict=True):
+        torch.testing.assert_close(
+            both, torch.cat([a, b]), rtol=1e-4, atol=1e-4)
+
+
 def test_bad_calls():
     model = tiny()
     x = torch.zeros(2, 3, 64, 64)
