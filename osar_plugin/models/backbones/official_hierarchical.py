@@ -109,10 +109,10 @@ def resize_relative_table(table: Tensor, rows: int) -> Tensor:
         CheckpointMismatchError: If the table is not square.
     """
     old, new = round(table.shape[0]**0.5), round(rows**0.5)
-    if old * old != table.shape[0]:
+    if not old or old * old != table.shape[0]:
         raise CheckpointMismatchError(
             f'A table of relative positions has {table.shape[0]} rows, '
-            'expected a square number.')
+            'expected a square number above 0.')
     maps = table.float().T.reshape(1, -1, old, old)
     maps = F.interpolate(maps, size=(new, new), mode='bicubic')
     return maps.flatten(2)[0].T.to(table.dtype).contiguous()
@@ -129,7 +129,7 @@ def _resize(source: dict[str, Tensor], model: Any) -> dict[str, str]:
         if key.endswith(TABLE) and value.ndim == 2:
             source[key] = resize_relative_table(value, own[key].shape[0])
         elif key == POSITIONS and value.ndim == 3 and (
-                square_side(value)**2 == value.shape[1]):
+                0 < square_side(value)**2 == value.shape[1]):
             source[key] = resize_positions(
                 value, (model.side, model.side), model.position)
         else:

@@ -183,8 +183,22 @@ def test_resizing_a_table_keeps_directions():
     out = resize_relative_table(ramp, 121).view(11, 11)
     assert (out.std(dim=1) < 1e-5).all()
     assert (out[1:, 0] > out[:-1, 0]).all()
-    with pytest.raises(CheckpointMismatchError, match='48 rows'):
-        resize_relative_table(torch.zeros(48, 2), 121)
+    for rows in (48, 0):
+        with pytest.raises(CheckpointMismatchError, match=f'{rows} rows'):
+            resize_relative_table(torch.zeros(rows, 2), 121)
+
+
+@pytest.mark.parametrize('key,shape', [
+    ('absolute_pos_embed', (1, 0, 32)), ('absolute_pos_embed', (1, 15, 32)),
+    ('absolute_pos_embed', (16, 32)), ('absolute_pos_embed', (1, 9, 16)),
+    ('absolute_pos_embed', (2, 9, 32)),
+    ('blocks.6.attn.relative_position_bias_table', (25, 3)),
+    ('blocks.6.attn.relative_position_bias_table', (25, )),
+    ('blocks.0.norm2.weight', ()), ('patch_embed.proj.weight', (8, 3))])
+def test_tensors_of_other_shapes(key, shape):
+    model = hivit(rpe=True)
+    with pytest.raises(CheckpointMismatchError):
+        model.load_state_dict({**other(model), key: torch.zeros(shape)})
 
 
 def test_files_of_other_models(tmp_path):
