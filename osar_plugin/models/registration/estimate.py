@@ -26,7 +26,6 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 
@@ -66,7 +65,8 @@ class EstimateSettings:
         min_inliers: Agreeing pairs at least.
         max_chance: Number of equally good transforms to be expected among
             random matches, at most.
-        min_cover: Area of the hull of agreeing pairs over that of all.
+        min_cover: Area over which agreeing pairs are spread, over that of
+            all pairs, see :func:`spread_area`.
         max_scale: Largest factor, and 1 / max_scale the smallest, by which
             the transform may stretch any direction.
         smoothing: Of the spline, see :func:`.fitting.fit_tps`.
@@ -79,7 +79,7 @@ class EstimateSettings:
     max_chance: float = 1e-2
     min_cover: float = 0.2
     max_scale: float = 2.5
-    smoothing: float = 0.01
+    smoothing: float = 0.1
 
     def __post_init__(self) -> None:
         require_range(0, threshold=self.threshold, without=(0,))
@@ -232,9 +232,12 @@ def _from_points(match: Match, kind: str, size: Size | None,
         return Transform(
             kind, None, False,
             f'{count} matches; at least {least} are needed.')
-    # A spline follows any match: the affine chooses, with room for bends.
-    model = 'affine' if kind == 'tps' else kind
-    room = settings.threshold * (3 if kind == 'tps' else 1)
+    model, room = kind, settings.threshold
+    if kind == 'tps':
+        # A spline follows any match: a stiffer transform chooses, with
+        # room for what it cannot follow.
+        model = 'poly2' if count >= 4 * MINIMUM['poly2'] else 'affine'
+        room = 2 * settings.threshold
     inliers = ransac(fixed, moving, model, room, settings.hypotheses,
                      settings.seed)
     if inliers.sum() < least:
@@ -388,7 +391,7 @@ def _refuse(fixed: np.ndarray, inliers: np.ndarray, chance: float,
     if chance > math.log10(max(settings.max_chance, 1e-300)):
         return (f'{agreeing} of {count} matches agree, which random matches '
                 f'would do, too (10^{chance:.1f} such transforms expected).')
-    whole, part = hull_area(fixed), hull_area(fixed[inliers])
+    whole, part = spread_area(fixed), spread_area(fixed[inliers])
     if whole > 0 and part < settings.min_cover * whole:
         return (f'The agreeing matches cover {part / whole:.0%} of the '
                 f'matched area; at least {settings.min_cover:.0%} are '
@@ -396,12 +399,17 @@ def _refuse(fixed: np.ndarray, inliers: np.ndarray, chance: float,
     return ''
 
 
-def hull_area(points: np.ndarray) -> float:
-    """Area of the convex hull of points (N, 2), pixels^2."""
+def spread_area(points: np.ndarray) -> float:
+    """Area that points (N, 2) are spread over, pixels^2; 0 on a line.
+
+    12 times the root of the determinant of their covariance: the area of a
+    rectangle that they fill evenly. Unlike a hull it hardly feels the few
+    pairs that agree by chance.
+    """
     if len(points) < 3:
         return 0.
-    return float(cv2.contourArea(
-        cv2.convexHull(np.asarray(points, np.float32))))
+    determinant = np.linalg.det(np.cov(points.T, bias=True))
+    return 12 * math.sqrt(max(float(determinant), 0.))
 
 
 def implausible(matrix: np.ndarray, size: Any, max_scale: float) -> str:
