@@ -22,6 +22,15 @@ _SHEDS = ((.72, .73, .74), (.55, .57, .6), (.2, .35, .55), (.62, .6, .52),
 _BOXES = ((.5, .14, .08), (.12, .28, .5), (.55, .32, .1), (.14, .38, .26),
           (.6, .6, .58))
 _LEAVES = ((.07, .13, .05), (.09, .17, .06), (.12, .18, .08))
+# What covers can turn to, and how far at most.
+_TONES = {
+    Cover.FIELD: (((.38, .33, .2), (.14, .24, .08), (.3, .24, .18)), .75),
+    Cover.GRASS: (((.36, .31, .19), (.13, .22, .08), (.3, .3, .28)), .85),
+    Cover.FOREST: (((.26, .17, .08), (.2, .18, .16), (.08, .16, .06)), .75),
+    Cover.BARE: (((.3, .3, .29), (.26, .27, .17), (.55, .5, .42)), .8),
+    Cover.PAVEMENT: (((.42, .37, .29), (.22, .22, .22), (.3, .31, .24)), .8),
+    Cover.ROAD: (((.4, .36, .28), (.16, .16, .16)), .7),
+    Cover.BUILDING: (((.3, .29, .28), (.5, .48, .45)), .5)}
 _CROPS = np.array([
     (.10, .22, .07), (.16, .28, .09), (.24, .30, .12), (.42, .38, .20),
     (.34, .26, .16), (.28, .21, .14), (.20, .17, .12)], np.float32)
@@ -51,8 +60,25 @@ def compose(
     land = Land(Scene(extent, extent, spacing), kind)
     _terrain(land, shapes, 0.08 if kind == 'bare' else 0.03)
     _RECIPES[kind](land, shapes, brush)
+    _season(land, brush)
     roughen(land, shapes, brush)
     return land
+
+
+def _season(land: Land, brush: Rng) -> None:
+    """Season, soil and light of the place: colours tell little of the class.
+
+    Fields may be green or straw, forests green, brown or bare, soil and
+    concrete of any tone; what remains is how they are arranged.
+    """
+    albedo = land.scene.albedo
+    for cover, (tones, most) in _TONES.items():
+        where = land.cover == cover
+        tone = np.array(tones[int(brush.integers(len(tones)))])
+        share = most * float(brush.random())
+        albedo[where] = (1 - share) * albedo[where] + share * tone
+    light = np.exp(brush.normal(0, 0.22) + brush.normal(0, 0.07, 3))
+    np.clip(albedo * light, 0.01, 0.95, out=albedo, dtype=np.float32)
 
 
 def _terrain(land: Land, rng: Rng, slope: float) -> None:

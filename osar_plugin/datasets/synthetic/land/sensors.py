@@ -45,22 +45,26 @@ def draw_pass(rng: Rng, pixel: float) -> Pass:
         pixel: Pixel size of both products in metres.
     """
     fine = pixel < 4
-    sea = np.array([0.015, 0.035, 0.06]) * rng.uniform(0.5, 1.8)
-    warm = float(rng.normal(0, 0.05))
+    # From clear and deep to shallow and muddy.
+    mud = float(rng.beta(1, 2))
+    sea = (1 - mud) * np.array([.015, .035, .06]) + mud * np.array(
+        [.16, .15, .1])
+    sea *= rng.uniform(0.5, 1.8)
+    warm = float(rng.normal(0, 0.07))
     camera = OpticalCamera(
         gsd=pixel,
         sun_azimuth=float(rng.uniform(90, 270)),
         sun_elevation=float(rng.uniform(28, 65)),
         tilt=float(rng.uniform(0, 8)) if fine else 0.0,
         tilt_azimuth=float(rng.uniform(0, 360)),
-        haze=float(rng.beta(1.5, 9) * 0.5),
+        haze=float(rng.beta(1.5, 6) * 0.7),
         water=(float(sea[0]), float(sea[1]), float(sea[2])),
         # Waves are shorter than a coarse pixel.
         swell=float(rng.uniform(0.05, 0.25)) if fine else 0.03,
         swell_azimuth=float(rng.uniform(0, 360)),
         psf=float(rng.uniform(0.5, 0.8)),
         sharpen=float(rng.uniform(0.3, 1.2)),
-        exposure=float(rng.uniform(0.4, 0.6)),
+        exposure=float(rng.uniform(0.35, 0.75)),
         balance=(1 + warm, 1.0, 1 - warm),
         noise=float(rng.uniform(1.0, 3.0)))
     blur = pixel * float(rng.uniform(1.1, 1.4))
@@ -76,5 +80,5 @@ def draw_pass(rng: Rng, pixel: float) -> Pass:
         taper=float(rng.uniform(.6, .9)),
         wall=0.08,
         bounce=float(rng.uniform(.4, .8)),
-        gain=float(rng.uniform(1.1, 1.5)))
+        gain=float(rng.uniform(0.9, 1.7)))
     return Pass(camera, radar)
