@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from torch import nn
 
-from ..models.backbones.hierarchical import MLPBlock
-from ..models.backbones.vit import Block
 from ..registry import FUNCTIONS
+
+# By name: the engine knows no models. Subclasses count.
+BLOCKS = {'Block', 'MLPBlock'}
 
 
 @FUNCTIONS.register_module()
@@ -25,4 +26,5 @@ def wrap_blocks(module: nn.Module, recurse: bool,
     Returns:
         Whether to look inside, or to split the part on its own.
     """
-    return recurse or isinstance(module, (Block, MLPBlock))
+    names = {base.__name__ for base in type(module).__mro__}
+    return recurse or bool(names & BLOCKS)
