@@ -14,7 +14,6 @@ from osar_plugin.datasets import RegistrationPairs
 from osar_plugin.datasets.perturbation import (
     PRESETS,
     Perturbation,
-    WarpRange,
     draw,
     truth_between,
     warp_range,

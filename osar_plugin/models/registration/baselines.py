@@ -36,7 +36,14 @@ from .cfog import (
     orientation_channels,
 )
 from .estimate import EstimateSettings, estimate
-from .match import Match, MatchSettings, empty_side, grey_image, no_match
+from .match import (
+    SMALLEST,
+    Match,
+    MatchSettings,
+    empty_side,
+    grey_image,
+    no_match,
+)
 
 Pair = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
@@ -86,6 +93,8 @@ class CFOGMatcher(GreyMatcher):
             :func:`.cfog.compress`; None compares the channels themselves.
         min_valid: Share of a tile that must have data.
         threshold: Of the affine between rounds, pixels.
+        coarse_side: The first of several rounds is on images reduced by
+            the whole number of times that this goes into the shorter side.
     """
 
     def __init__(
@@ -93,7 +102,8 @@ class CFOGMatcher(GreyMatcher):
             fine_radius: int = 10, rounds: int = 3,
             directions: int = DIRECTIONS, presmooth: float = 1.,
             smooth: float = 2., harmonics: int | None = 2,
-            min_valid: float = 0.5, threshold: float = 5.) -> None:
+            min_valid: float = 0.5, threshold: float = 5.,
+            coarse_side: int = 256) -> None:
         require_range(8, tile=tile)
         require_range(1, step=step, fine_radius=fine_radius, rounds=rounds)
         require_range(1, radius=radius or 1)
@@ -101,6 +111,7 @@ class CFOGMatcher(GreyMatcher):
         require_range(0, presmooth=presmooth, smooth=smooth)
         require_range(0, 1, min_valid=min_valid)
         require_range(0, threshold=threshold, without=(0,))
+        require_range(32, coarse_side=coarse_side)
         if harmonics is not None and not (
                 0 < harmonics <= (directions - 1) // 2):
             raise ConfigError(
@@ -111,6 +122,7 @@ class CFOGMatcher(GreyMatcher):
         self.directions, self.harmonics = directions, harmonics
         self.presmooth, self.smooth = presmooth, smooth
         self.min_valid, self.threshold = min_valid, threshold
+        self.coarse_side = coarse_side
 
     def describe(self, grey: np.ndarray, valid: np.ndarray) -> Tensor:
         """Descriptors (D, H, W), 0 where a filter saw no data."""
@@ -135,13 +147,20 @@ class CFOGMatcher(GreyMatcher):
                 'needed.')
         target = self.describe(fixed, fixed_valid)
         first = self.radius or round(settings.max_shift)
+        reduction = max(1, min(fixed.shape) // self.coarse_side)
+        if reduction > 1 and self.rounds > 1:
+            start = self._reduced(pair, reduction, first)
+        else:
+            start = self._round(target, moving, moving_valid, np.eye(2, 3),
+                                corners, tile, first)
         affine = np.eye(2, 3)
         best: Match | None = None
         for number in range(self.rounds):
             radius = self.fine_radius if number else first
-            found = self._round(
-                target, moving, moving_valid, affine, corners, tile, radius)
-            found = self._as_match(found, radius, tile, moving.shape)
+            points = self._round(
+                target, moving, moving_valid, affine, corners, tile,
+                radius) if number else start
+            found = self._as_match(points, radius, tile, moving.shape)
             if number == self.rounds - 1 or not found.ok:
                 return found if found.ok else best or found
             best = found
@@ -153,6 +172,33 @@ class CFOGMatcher(GreyMatcher):
                 return found
             affine = joined.matrix
         return found
+
+    def _reduced(self, pair: Pair, reduction: int, radius: int
+                 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The first round on images that are smaller by a factor.
+
+        A wide search costs the square of its radius; what is lost in
+        accuracy lies within the radius of the next round.
+        """
+        images, factors = [], []
+        for grey, valid in (pair[:2], pair[2:]):
+            size = (grey.shape[1] // reduction, grey.shape[0] // reduction)
+            small = [cv2.resize(x, size, interpolation=cv2.INTER_AREA)
+                     for x in (grey, valid.astype(np.float32))]
+            images.append((small[0], small[1] > 0.99))
+            factors.append(np.array(size) / grey.shape[::-1])
+        (fixed, fixed_valid), (moving, moving_valid) = images
+        tile = min(self.tile, max(8, min(fixed.shape) // 2))
+        corners = tile_corners(fixed_valid, tile, self.step, self.min_valid)
+        empty = np.zeros((0, 2))
+        if len(corners) < 3 or min(moving.shape) < SMALLEST:
+            return empty, empty, np.zeros(0)
+        a, b, scores = self._round(
+            self.describe(fixed, fixed_valid), moving, moving_valid,
+            np.eye(2, 3), corners, tile, -(-radius // reduction))
+        a, b = ((points + 0.5) / factor - 0.5
+                for points, factor in zip((a, b), factors, strict=True))
+        return a, b, scores
 
     def _round(self, target: Tensor, moving: np.ndarray, valid: np.ndarray,
                affine: np.ndarray, corners: np.ndarray, tile: int,
