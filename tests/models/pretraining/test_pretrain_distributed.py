@@ -11,6 +11,7 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 from codemae import build, samples, tiny_cfg, tiny_inputs, total
+from mmengine.model import MMFullyShardedDataParallel
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
@@ -38,8 +39,8 @@ def make(rule: str) -> Any:
     return build(cfg).double()
 
 
-def step(model: Any, rows: slice, paired: tuple[int, ...]
-         ) -> dict[str, dict[str, Tensor]]:
+def step(model: Any, rows: slice, paired: tuple[int, ...],
+         with_grads: bool = True) -> dict[str, dict[str, Tensor]]:
     model.zero_grad()
     inputs = {k: v[rows].double() for k, v in tiny_inputs().items()}
     losses = model(inputs, samples(*paired[rows]), mode='loss')
@@ -47,7 +48,9 @@ def step(model: Any, rows: slice, paired: tuple[int, ...]
     raw = getattr(model, 'module', model)
     return dict(
         losses={k: v.detach() for k, v in losses.items()},
-        grads={k: p.grad.clone() for k, p in raw.named_parameters()})
+        # Of split weights a process has a part.
+        grads={k: p.grad.clone() for k, p in raw.named_parameters()
+               if with_grads})
 
 
 def worker(rank: int, port: int, folder: str) -> None:
@@ -60,6 +63,12 @@ def worker(rank: int, port: int, folder: str) -> None:
         for i, paired in enumerate(PAIRED):
             result = step(model, slice(2 * rank, 2 * rank + 2), paired)
             torch.save(result, Path(folder) / f'{rule}{i}{rank}.pth')
+    # Split over the processes, block by block.
+    model = MMFullyShardedDataParallel(
+        make(RULES[0]), auto_wrap_policy='osar_plugin.wrap_blocks',
+        device_id=torch.device('cpu'))
+    sharded = step(model, slice(2 * rank, 2 * rank + 2), PAIRED[0], False)
+    torch.save(sharded, Path(folder) / f'sharded0{rank}.pth')
     dist.destroy_process_group()
 
 
@@ -116,3 +125,12 @@ def test_one_rank_unpaired(rule: str, two_processes: Path) -> None:
         pair['losses']['loss_contrast'], both['losses']['loss_contrast'])
     for key, value in pair['grads'].items():
         torch.testing.assert_close(single['grads'][key], value)
+
+
+def test_split_weights_give_the_same_losses(two_processes: Path) -> None:
+    """FSDP, with the policy of the large model's config."""
+    for split, whole in zip(load(two_processes, 'sharded', 0),
+                            load(two_processes, 'official', 0),
+                            strict=True):
+        for key, value in whole['losses'].items():
+            torch.testing.assert_close(split['losses'][key], value)
