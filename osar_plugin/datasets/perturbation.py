@@ -255,12 +255,13 @@ class Perturbation:
                 f'A perturbation has size and some of '
                 f'{", ".join(cls.__dataclass_fields__)}; found '
                 f'{sorted(map(str, values))}.')
-        shapes = dict(size=(2,), angle=(), scale=(), shift=(2,),
-                      centre=(2,), corners=(4, 2))
+        shapes: dict[str, tuple] = dict(
+            size=(2,), angle=(), scale=(), shift=(2,), centre=(2,),
+            corners=(4, 2))
         clean: dict[str, Any] = {}
         for name, value in values.items():
             array = _numbers(name, value)
-            shape = shapes.get(name)
+            shape: tuple | None = shapes.get(name)
             if shape is None and (array.ndim != 3 or array.shape[2] != 2
                                   or min(array.shape[:2]) < 3):
                 shape = ('rows >= 3', 'columns >= 3', 2)

@@ -114,7 +114,7 @@ def _array(value: Any) -> np.ndarray:
     return np.asarray(value)
 
 
-def correct_match_rate(rmse: Sequence[float], threshold: float) -> float:
+def correct_match_rate(rmse: Any, threshold: float) -> float:
     """CMR@T in percent: pairs with RMSE < T over all pairs.
 
     NaN counts as failed.
@@ -123,7 +123,7 @@ def correct_match_rate(rmse: Sequence[float], threshold: float) -> float:
     return 100 * float((values < threshold).mean())
 
 
-def area_under_curve(errors: Sequence[float], threshold: float) -> float:
+def area_under_curve(errors: Any, threshold: float) -> float:
     """Area under the cumulative curve of errors up to T, over T, percent.
 
     Exact for the step curve: the mean over pairs of max(0, 1 - e / T).

@@ -25,7 +25,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -34,11 +34,10 @@ from torch import Tensor
 
 from .errors import ConfigError, DataFormatError
 
-Function = TypeVar('Function', bound=Callable[..., Any])
 Size = tuple[int, int]
 
 
-def numpy_too(function: Function) -> Function:
+def numpy_too(function: Callable[..., Any]) -> Callable[..., Any]:
     """Let a function of tensors take NumPy arrays.
 
     If the first argument is an array, the arrays among all arguments become
@@ -54,7 +53,7 @@ def numpy_too(function: Function) -> Function:
                        **{k: _to_tensor(v) for k, v in kwargs.items()})
         return out.numpy()
 
-    return wrapper  # type: ignore[return-value]
+    return wrapper
 
 
 def _to_tensor(value: Any) -> Any:

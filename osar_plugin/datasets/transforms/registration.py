@@ -16,6 +16,7 @@ Legend: H W height and width in pixels, C channels.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -222,12 +223,13 @@ class SARAppearance(BaseTransform):
                 'amplitude first.')
         image = image / high
         if np.random.random() < self.prob:
-            looks = np.random.uniform(*self.looks)
+            looks = np.random.uniform(self.looks[0], self.looks[1])
             image = image * np.sqrt(np.random.gamma(
                 looks, 1 / looks, image.shape)).astype(np.float32)
         if np.random.random() < self.prob:
-            power = np.exp(np.random.uniform(*np.log(self.gamma)))
-            gain = np.exp(np.random.uniform(*np.log(self.gain)))
+            power, gain = (
+                math.exp(np.random.uniform(math.log(low), math.log(top)))
+                for low, top in (self.gamma, self.gain))
             image = np.float32(gain) * image**np.float32(power)
         if self.blur and np.random.random() < self.prob:
             sigma = np.random.uniform(0.1, max(self.blur, 0.1))

@@ -323,7 +323,7 @@ class SIFTMatcher(KeypointMatcher):
     """SIFT with the ratio test. See :class:`KeypointMatcher`."""
 
     def detector(self) -> Any:
-        return cv2.SIFT_create(nfeatures=self.max_points)
+        return vars(cv2)['SIFT_create'](nfeatures=self.max_points)
 
 
 @MODELS.register_module()
@@ -333,7 +333,7 @@ class ORBMatcher(KeypointMatcher):
     norm = cv2.NORM_HAMMING
 
     def detector(self) -> Any:
-        return cv2.ORB_create(nfeatures=self.max_points)
+        return vars(cv2)['ORB_create'](nfeatures=self.max_points)
 
 
 def to_bytes(grey: np.ndarray, valid: np.ndarray) -> np.ndarray:

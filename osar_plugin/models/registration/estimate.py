@@ -247,7 +247,7 @@ def _from_points(match: Match, kind: str, size: Size | None,
     try:
         matrix, warping, residuals = _fit(fixed, moving, inliers, kind,
                                           settings)
-    except (torch.linalg.LinAlgError, np.linalg.LinAlgError):
+    except torch.linalg.LinAlgError:  # type: ignore[attr-defined]
         return Transform(kind, None, False, 'The matches lie on a line.')
     chance = log_chance(
         count, int(inliers.sum()), MINIMUM[model], room, match.search_area,
