@@ -37,6 +37,10 @@ _LOADER_ARGUMENTS = (
     'persistent_workers', 'pin_memory_device', 'in_order')
 
 
+# How keys of a sample end that name images; not `teacher_path`, whose files
+# are no images.
+_IMAGE_KEYS = (
+    'img_path', 'seg_map_path', 'rgb_path', 'sar_path', 'optical_path')
 # Keeps the seeds of orders apart from those of samples.
 _ORDER = 0x6f72646572
 
@@ -275,8 +279,7 @@ def _find_corrupt(dataset: Any, index: Any) -> CorruptImageError | None:
     except Exception:  # whatever failed first is the error to show
         return None
     for key, value in info.items() if isinstance(info, dict) else ():
-        if not key.endswith(('img_path', 'seg_map_path')) or (
-                not isinstance(value, str)):
+        if not key.endswith(_IMAGE_KEYS) or not isinstance(value, str):
             continue
         try:
             decode(value)

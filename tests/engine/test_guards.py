@@ -11,8 +11,10 @@ import pytest
 import torch
 from mmengine.dataset import BaseDataset
 from mmengine.optim import OptimWrapper
+from pair_case import write_source
 from PIL import Image
 
+from osar_plugin.datasets import OSPretrain
 from osar_plugin.datasets.streams import BatchStream, GuardedDataset
 from osar_plugin.engine.guards import _invalid, image_paths
 from osar_plugin.io import read_optical
@@ -20,6 +22,7 @@ from osar_plugin.registry import HOOKS
 from osar_plugin.utils.errors import (
     ConfigError,
     CorruptImageError,
+    DataFormatError,
     InvalidLossError,
 )
 
@@ -175,6 +178,24 @@ def test_nothing_left_to_replace(chips: Chips) -> None:
 def test_other_errors_are_not_passed_over(chips: Chips) -> None:
     with pytest.raises(TypeError, match='a fault of the program'):
         GuardedDataset.around(chips, 8)[7]
+
+
+@pytest.mark.parametrize('side', ['RGB', 'SAR'])
+def test_pairs_of_pre_training(side: str, tmp_path: Path) -> None:
+    """They name their images otherwise; features are no images."""
+    write_source(tmp_path, 'DDHR', 2)
+    bad = tmp_path / f'DDHR/{side}/001.png'
+    bad.write_bytes(bad.read_bytes()[:99])
+    pairs = OSPretrain(
+        str(tmp_path), pipeline=[dict(type='osar_plugin.LoadPair')])
+    guarded = GuardedDataset.around(pairs, 1)
+    assert guarded[1]['rgb_path'].endswith('000.png')
+    assert guarded.bad_indices() == [1]
+    bad.write_bytes((tmp_path / f'DDHR/{side}/000.png').read_bytes())
+    pairs.teacher_features = str(tmp_path)
+    # The image is whole; what is missing are features.
+    with pytest.raises(DataFormatError, match='no features'):
+        GuardedDataset.around(pairs, 1)[1]
 
 
 def test_workers_share_the_count(chips: Chips) -> None:
