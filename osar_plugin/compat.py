@@ -25,7 +25,8 @@ def require(module: str, extra: str) -> ModuleType:
         MissingDependencyError: If it is not installed; the message names the
             command that installs it.
     """
-    if module.split('.')[0] in ('torchvision', 'torchreid', 'timm'):
+    if module.split('.')[0] in (
+            'torchvision', 'torchreid', 'timm', 'diffusers'):
         prepare_torchvision()
     try:
         return importlib.import_module(module)
