@@ -483,7 +483,7 @@ CALLERS: dict[str, tuple[str, ...] | None] = {
         'load_teacher',),
     'osar_plugin/models/pretraining/teachers.py:__init__': (
         'load_teacher',),
-    'osar_plugin/models/reid/official.py:_load_pretrained': ('init_cfg',),
+    'osar_plugin/models/weights.py:_load_pretrained': ('init_cfg',),
     'osar_plugin/models/translation/official.py:read_foreign': (
         'read_foreign',),
     'osar_plugin/models/translation/official.py:load_translator': (

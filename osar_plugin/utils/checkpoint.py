@@ -154,11 +154,45 @@ def compare(state_dict: Mapping[str, Any], model: nn.Module,
     return report
 
 
+Adapter = Callable[[dict[str, Any], Any],
+                   tuple[Mapping[str, Tensor], LoadReport]]
+
+
+def adapt_on_load(model: nn.Module, adapt: Adapter) -> None:
+    """Let every ``load_state_dict`` of a model accept the known layouts.
+
+    Done in a pre-hook of the root module, so that MMEngine's ``load_from``
+    and ``resume`` profit as well as plain PyTorch. As a part of another
+    model, or inside a wrapper (EMA, DDP), it gets what that one saved and
+    leaves it alone. The report is logged and kept as ``model.load_report``.
+
+    Args:
+        model: The receiver.
+        adapt: Brings a state dict to the keys of the model; takes both.
+    """
+    use_safe_loading()  # also what the parts' init_cfg may name
+
+    def hook(module: nn.Module, state_dict: dict[str, Any], prefix: str,
+             *_: Any) -> None:
+        if prefix:
+            return
+        weights, report = adapt(state_dict, module)
+        module.load_report = report  # type: ignore[assignment]
+        print_log(
+            f'Weights of {type(module).__name__}: {report}',
+            logger='current',
+            level=logging.WARNING if report.missing else logging.INFO)
+        state_dict.clear()
+        state_dict.update(weights)
+
+    model.register_load_state_dict_pre_hook(hook)
+
+
 def load_checkpoint(model: nn.Module, path: str | Path) -> LoadReport:
     """Load the weights of a file into a model and say what matched.
 
     Models that know other layouts (the authors' keys) adapt them on the
-    way; see :func:`osar_plugin.models.reid.official.adapt_on_load`.
+    way; see :func:`adapt_on_load`.
 
     Args:
         model: The receiver.

@@ -25,7 +25,12 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from ...registry import MODELS
-from ...utils.checkpoint import LoadReport, compare, unwrap_state_dict
+from ...utils.checkpoint import (
+    LoadReport,
+    adapt_on_load,
+    compare,
+    unwrap_state_dict,
+)
 from ...utils.config_values import require_range
 from ...utils.errors import (
     CheckpointMismatchError,
@@ -35,7 +40,6 @@ from ...utils.errors import (
 from .hierarchical import square_side
 from .pretrained import (
     PretrainedBackbone,
-    adapt_on_load,
     bare_weights,
     below,
     require_fit,

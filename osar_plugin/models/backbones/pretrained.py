@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from mmengine.logging import print_log
@@ -19,8 +18,6 @@ from ...utils.errors import CheckpointMismatchError, ConfigError
 
 PREFIXES = ('module.', 'backbone.', 'encoder.')
 LEAST = 0.9
-Adapt = Callable[[Mapping[str, Any], Any],
-                 tuple[dict[str, Tensor], LoadReport]]
 
 
 def bare_weights(content: Mapping[str, Any],
@@ -83,34 +80,6 @@ def require_fit(report: LoadReport, model: nn.Module, fresh: tuple[str, ...],
             f'over. Missing: {", ".join(absent[:4]) or "none"}; left over: '
             f'{", ".join(left[:4]) or "none"}. Set arch and num_outs of the '
             'backbone as in the file.')
-
-
-def adapt_on_load(model: nn.Module, adapt: Adapt) -> None:
-    """Let ``load_state_dict`` of a backbone accept the known layouts.
-
-    Only where the backbone is what is loaded: as a part of a model it gets
-    what that model saved. The report is logged and kept as
-    ``model.load_report``.
-
-    Args:
-        model: The backbone.
-        adapt: Brings a state dict to the keys of a backbone.
-    """
-
-    def hook(module: nn.Module, state_dict: dict[str, Any], prefix: str,
-             *_: Any) -> None:
-        if prefix:
-            return
-        weights, report = adapt(state_dict, module)
-        module.load_report = report  # type: ignore[assignment]
-        print_log(
-            f'Weights of {type(module).__name__}: {report}',
-            logger='current',
-            level=logging.WARNING if report.missing else logging.INFO)
-        state_dict.clear()
-        state_dict.update(weights)
-
-    model.register_load_state_dict_pre_hook(hook)
 
 
 def load_backbone(model: nn.Module, path: str,

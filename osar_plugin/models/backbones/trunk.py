@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from ...utils.checkpoint import adapt_on_load
 from ...utils.config_values import require_range
 from ...utils.errors import ConfigError, DataFormatError
 from .hierarchical import (
@@ -28,7 +29,7 @@ from .hierarchical import (
     square_side,
 )
 from .official_hierarchical import adapt
-from .pretrained import PretrainedBackbone, adapt_on_load
+from .pretrained import PretrainedBackbone
 
 MODALITIES = ('rgb', 'sar')
 

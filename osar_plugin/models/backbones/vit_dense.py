@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from ...registry import MODELS
-from ...utils.checkpoint import LoadReport, compare
+from ...utils.checkpoint import LoadReport, adapt_on_load, compare
 from ...utils.config_values import require_range
 from ...utils.errors import (
     CheckpointMismatchError,
@@ -34,7 +34,6 @@ from ...utils.errors import (
 from .hierarchical import UNIT, AttentionBlock, resize_positions
 from .pretrained import (
     PretrainedBackbone,
-    adapt_on_load,
     bare_weights,
     require_fit,
 )

@@ -14,14 +14,15 @@ from mmengine.model import BaseModel, ModuleDict
 from torch import Tensor
 
 from ...registry import MODELS
+from ...utils.checkpoint import adapt_on_load
 from ...utils.config_values import Buildable
 from ...utils.errors import ConfigError, DataFormatError
 from ..backbones.hierarchical import UNIT
 from ..backbones.trunk import MODALITIES
-from ..reid.official import SafeWeights
+from ..weights import SafeWeights
 from .decoder import LevelEmbedding
 from .masking import Masking, kept_units, masking_of
-from .official import adapt_codemae, adapt_on_load
+from .official import adapt_codemae
 from .teachers import Apart
 
 

@@ -13,14 +13,15 @@ from mmengine.model import BaseModel
 from torch import Tensor, nn
 
 from ...registry import MODELS
+from ...utils.checkpoint import adapt_on_load
 from ...utils.config_values import Buildable
 from ...utils.errors import ConfigError, DataFormatError
 from ..backbones.hierarchical import UNIT, gather_units
 from ..backbones.trunk import check_word
-from ..reid.official import SafeWeights
+from ..weights import SafeWeights
 from .decoder import init_parts
 from .masking import Masking, kept_units, masking_of
-from .official import adapt_hivit_mae, adapt_on_load
+from .official import adapt_hivit_mae
 from .reconstruction import masked_error
 from .targets import describe, normalize_patches, patchify, target_channels
 

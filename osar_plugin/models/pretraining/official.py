@@ -9,18 +9,15 @@ the authors' files (HiViT and SARATR-X); ours.
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from mmengine.logging import print_log
-from torch import Tensor, nn
+from torch import Tensor
 
 from ...utils.checkpoint import (
     LoadReport,
     compare,
     unwrap_state_dict,
-    use_safe_loading,
 )
 from ...utils.errors import CheckpointError, CheckpointMismatchError
 
@@ -30,8 +27,6 @@ NEEDED = 0.9
 UNUSED = ('relative_position_index', 'contrastive_loss.temperature')
 # Suffixes of separate decoders, and our names of them.
 SIDES = (('', 'shared'), ('_rgb', 'rgb'), ('_sar', 'sar'))
-Adapter = Callable[[Mapping[str, Any], Any],
-                   tuple[dict[str, Tensor], LoadReport]]
 
 
 def _codemae_names() -> dict[str, str]:
@@ -198,30 +193,3 @@ def require_backbone(source: Mapping[str, Any], model: Any) -> None:
             f'{len(own)} tensors of the backbone; missing are '
             f'{", ".join(missing[:6])}, ... Use a file of this backbone '
             '(iTPN-B or -L for CoDe-MAE, HiViT for HiViT-MAE).')
-
-
-def adapt_on_load(model: nn.Module, convert: Adapter) -> None:
-    """Let every ``load_state_dict`` of a model accept the known layouts.
-
-    The report is logged and kept as ``model.load_report``.
-
-    Args:
-        model: The receiver.
-        convert: :func:`adapt_codemae` or :func:`adapt_hivit_mae`.
-    """
-    use_safe_loading()
-
-    def hook(module: nn.Module, state_dict: dict[str, Any], prefix: str,
-             *_: Any) -> None:
-        if prefix:
-            return  # wrapped (EMA, DDP): the wrapper saved our own keys
-        adapted, report = convert(state_dict, module)
-        module.load_report = report  # type: ignore[assignment]
-        print_log(
-            f'Weights: {report}',
-            logger='current',
-            level=logging.WARNING if report.missing else logging.INFO)
-        state_dict.clear()
-        state_dict.update(adapted)
-
-    model.register_load_state_dict_pre_hook(hook)

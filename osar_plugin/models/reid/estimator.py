@@ -16,15 +16,17 @@ from torch import Tensor, nn
 
 from ...registry import MODELS
 from ...structures import ReIDDataSample
+from ...utils.checkpoint import adapt_on_load
 from ...utils.config_values import Buildable, require_range
 from ...utils.errors import ConfigError
 from ..backbones import ViTOutput
 from ..gather import gather_rows
 from ..precision import full_precision
+from ..weights import SafeWeights
 from .alignment import fuse_views
 from .dfl import ReIDFeatures
 from .losses import build_loss, clip_loss
-from .official import SafeWeights, adapt_on_load
+from .official import adapt
 
 
 def _stack(samples: Sequence[ReIDDataSample], name: str) -> Tensor:
@@ -81,7 +83,7 @@ class TransOSS(SafeWeights, BaseModel):
         self.alignment = build_loss(alignment)
         self.joint_batch = joint_batch
         self.taps: tuple[int, ...] = ()
-        adapt_on_load(self)
+        adapt_on_load(self, adapt)
 
     def _check_widths(self) -> None:
         """The head must take what the neck gives; parts that say nothing pass.
@@ -314,7 +316,7 @@ class TransOSSPretrain(SafeWeights, BaseModel):
         self.backbone: Any = MODELS.build(backbone)
         self.logit_scale = nn.Parameter(torch.tensor(init_logit_scale))
         self.joint_batch = joint_batch
-        adapt_on_load(self)
+        adapt_on_load(self, adapt)
 
     def extract_feat(self,
                      images: Tensor,

@@ -16,11 +16,11 @@ from torch import Tensor
 
 from ...compat import require
 from ...registry import MODELS
-from ...utils.checkpoint import LoadReport, use_safe_loading
+from ...utils.checkpoint import LoadReport, adapt_on_load
 from ...utils.config_values import require_range
 from ...utils.errors import ConfigError
 from ..precision import full_precision
-from .official import adapt_codec_on_load, load_codec, pretrained_file
+from .official import adapt_codec, load_codec, pretrained_file
 
 GROUPS = 32
 # Distances to all codes are held for this many positions at a time.
@@ -105,7 +105,6 @@ class VQCodec(BaseModule):
                  before_quant_conv: bool = False,
                  init_cfg: dict[str, Any] | None = None) -> None:
         super().__init__(init_cfg)
-        use_safe_loading()
         widths = [channels * factor for factor in channel_mult]
         if not widths or any(w <= 0 or w % GROUPS for w in widths):
             raise ConfigError(
@@ -132,7 +131,7 @@ class VQCodec(BaseModule):
         self.before_quant_conv = before_quant_conv
         self.requires_grad_(False)
         super().train(False)
-        adapt_codec_on_load(self)
+        adapt_on_load(self, adapt_codec)
 
     @property
     def factor(self) -> int:

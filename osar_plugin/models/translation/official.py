@@ -382,33 +382,6 @@ def adapt(content: Mapping[str, Any],
     return source, compare(source, model)
 
 
-def _adapt_on_load(module: nn.Module, convert: Any) -> None:
-    """Let every ``load_state_dict`` of a module go through ``convert``."""
-
-    def hook(root: nn.Module, state_dict: dict[str, Any], prefix: str,
-             *_: Any) -> None:
-        if prefix:
-            return  # part of a model, which has adapted the keys
-        adapted, report = convert(state_dict, root)
-        root.load_report = report  # type: ignore[assignment]
-        print_log(
-            f'Weights: {report}',
-            logger='current',
-            level=logging.WARNING if report.missing else logging.INFO)
-        state_dict.clear()
-        state_dict.update(adapted)
-
-    module.register_load_state_dict_pre_hook(hook)
-
-
-def adapt_on_load(model: nn.Module) -> None:
-    """Let every loader accept the known layouts of a translator.
-
-    The report is logged and kept as ``model.load_report``.
-    """
-    _adapt_on_load(model, adapt)
-
-
 def adapt_codec(content: Mapping[str, Any],
                 codec: Any) -> tuple[dict[str, Tensor], LoadReport]:
     """Bring a latent-diffusion file, or one of ours, to a codec's keys."""
@@ -423,11 +396,6 @@ def adapt_codec(content: Mapping[str, Any],
             f'vq.{k}': v for k, v in from_official(
                 source, codec_modules(codec.vq)).items()}
     return source, compare(source, codec)
-
-
-def adapt_codec_on_load(codec: nn.Module) -> None:
-    """Let every loader accept the known layouts of a codec."""
-    _adapt_on_load(codec, adapt_codec)
 
 
 class _Inert:

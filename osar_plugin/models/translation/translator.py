@@ -17,7 +17,7 @@ from mmengine.structures import BaseDataElement
 from torch import Tensor, nn
 
 from ...registry import MODELS
-from ...utils.checkpoint import LoadReport, use_safe_loading
+from ...utils.checkpoint import LoadReport, adapt_on_load
 from ...utils.config_values import Buildable
 from ...utils.errors import ConfigError, DataFormatError
 from .bridge import (
@@ -28,7 +28,7 @@ from .bridge import (
     q_sample,
     training_target,
 )
-from .official import adapt_on_load, load_translator, pretrained_file
+from .official import adapt, load_translator, pretrained_file
 from .sampling import item_generators, sample, view_seeds
 from .schedule import bridge_schedule, step_list
 
@@ -132,7 +132,6 @@ class BrownianBridgeTranslator(BaseModel):
                 type='osar_plugin.ReIDDataPreprocessor',
                 mean=(0.5, ) * 3,
                 std=(0.5, ) * 3), init_cfg)
-        use_safe_loading()
         self.objective = check_choice('objective', objective, OBJECTIVES)
         self.loss_kind = check_choice('loss', loss, LOSSES)
         self.condition = check_choice('condition', condition, CONDITIONS)
@@ -147,7 +146,7 @@ class BrownianBridgeTranslator(BaseModel):
             self.rescaler = nn.Conv2d(
                 3, self.denoiser.context_channels, 1, bias=False)
         self._register_buffers(normalize_latent)
-        adapt_on_load(self)
+        adapt_on_load(self, adapt)
 
     def _register_buffers(self, normalize_latent: bool) -> None:
         for name in ('m_t', 'variance_t'):
