@@ -19,6 +19,20 @@ From two images to a transform::
 
 Conventions of coordinates, matrices and flows are in ``geometry``. ``cfog``
 holds the mathematics of the tile matcher.
+
+The learned one, :class:`SOMA`, from a batch of pairs to flows::
+
+    inputs {fixed, moving}, each (B, C, H, W)
+      | RegistrationPreprocessor: 0..1, three channels, sides that fit
+      v
+    (B, 3, H, W) twice
+      | TwoBranchEncoder: a ResNet and FGE for each sensor, one DINOv2
+      v
+    {s: (B, C, H/s, W/s)} for s = 1, 2, 4, 8, 16, 32, twice
+      | GLAM: correlation, affine, flow; or ReleasedGLAM
+      v
+    GLAMOutput: affine (B, 2, 3), flow (B, 2, H, W), certainty
+      | SOMALoss, or predictions in the samples; SOMAMatcher makes it a Matcher
 """
 
 from __future__ import annotations
@@ -32,10 +46,21 @@ from .baselines import (
     SIFTMatcher,
 )
 from .estimate import EstimateSettings, Transform, estimate
+from .fge import FGE
+from .glam import GLAM
+from .glam_blocks import GLAMOutput
+from .glam_released import ReleasedGLAM
+from .losses import SOMALoss
 from .match import Match, Matcher, MatchSettings
+from .preprocessor import RegistrationPreprocessor
+from .pyramid import TwoBranchEncoder
+from .soma import SOMA
+from .soma_matcher import SOMAMatcher
 
 __all__ = [
     'CFOGMatcher', 'CallableMatcher', 'ECCMatcher', 'EstimateSettings',
-    'Match', 'MatchSettings', 'Matcher', 'ORBMatcher',
-    'PhaseCorrelationMatcher', 'SIFTMatcher', 'Transform', 'estimate'
+    'FGE', 'GLAM', 'GLAMOutput', 'Match', 'MatchSettings', 'Matcher',
+    'ORBMatcher', 'PhaseCorrelationMatcher', 'RegistrationPreprocessor',
+    'ReleasedGLAM', 'SIFTMatcher', 'SOMA', 'SOMALoss', 'SOMAMatcher',
+    'Transform', 'TwoBranchEncoder', 'estimate'
 ]

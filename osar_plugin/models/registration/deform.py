@@ -13,6 +13,7 @@ from __future__ import annotations
 import functools
 import importlib.util
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -81,7 +82,7 @@ def deform_conv_torch(x: Tensor, offset: Tensor, weight: Tensor,
 def _places(offset: Tensor) -> Tensor:
     """Where each tap reads, (B, 9, H, W, 2) normalised (x, y)."""
     b, _, height, width = offset.shape
-    like = dict(dtype=offset.dtype, device=offset.device)
+    like: dict[str, Any] = dict(dtype=offset.dtype, device=offset.device)
     tap = torch.arange(SIDE, **like) - SIDE // 2
     shift = offset.unflatten(1, (TAPS, 2))
     y = shift[:, :, 0] + torch.arange(height, **like)[:, None] \

@@ -18,6 +18,7 @@ Letters: B batch, C channels, H W height and width in pixels.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -152,16 +153,20 @@ class DirectionalFilters(nn.Module):
             for _ in ANGLES)
         if kernel_init != 'random':
             kernels = sobel_kernels(kernel_init)
-            for branch, kernel in zip(self.branches, kernels, strict=True):
-                branch.weight.data.copy_(kernel.expand_as(branch.weight))
+            for weight, kernel in zip(self._weights(), kernels, strict=True):
+                weight.data.copy_(kernel.expand_as(weight))
         self.fusion_conv = nn.Conv2d(
             channels // 2 * len(ANGLES), channels, 1)
         self.norm = nn.BatchNorm2d(channels)
 
+    def _weights(self) -> list[Tensor]:
+        branches: Any = self.branches
+        return [branch.weight for branch in branches]
+
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) to the same."""
         # One convolution for all directions: one pass over the input.
-        weight = torch.cat([branch.weight for branch in self.branches])
+        weight = torch.cat(self._weights())
         return self.norm(self.fusion_conv(
             F.conv2d(x, weight, padding=1).relu_()))
 

@@ -270,6 +270,7 @@ class GLAM(BaseModule):
         size = (cells[0] * first, cells[1] * first)
         f, m = (self._reduce(maps) for maps in (fixed, moving))
         state, joint, stages = self._coarse(f, m, size, valid)
+        stage: Any
         for stage in self.stages:
             a, b = (stage.project(maps[stage.settings.stride])
                     for maps in (fixed, moving))

@@ -21,6 +21,7 @@ Letters: B batch, C channels, H W height and width in pixels; theta as of
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -51,7 +52,7 @@ def released_flow(theta: Tensor, size: Size) -> Tensor:
     height, width = size
     grid = F.affine_grid(
         theta, [len(theta), 1, height, width], align_corners=False)
-    like = dict(dtype=theta.dtype, device=theta.device)
+    like: dict[str, Any] = dict(dtype=theta.dtype, device=theta.device)
     y, x = torch.meshgrid(
         torch.linspace(-1, 1, height, **like),
         torch.linspace(-1, 1, width, **like), indexing='ij')
@@ -72,7 +73,7 @@ def released_sample(moving: Tensor, flow: Tensor) -> Tensor:
         flow: (B, 2, H, W).
     """
     height, width = flow.shape[-2:]
-    like = dict(dtype=flow.dtype, device=flow.device)
+    like: dict[str, Any] = dict(dtype=flow.dtype, device=flow.device)
     axes = [torch.linspace(1 / n - 1, 1 - 1 / n, n, **like)
             for n in (height, width)]
     first, second = torch.meshgrid(*axes, indexing='ij')  # y, x
@@ -197,18 +198,18 @@ class ReleasedGLAM(BaseModule):
             The flow as the release computes it, and the affine by its
             theta, in the conventions of this package.
         """
-        size = (fixed[1].shape[-2], fixed[1].shape[-1])
+        size = _size(fixed[1])
         theta = self.coarse(fixed, moving)
         stages = []
         for stride, stage in ((8, self.fine_matcher_8),
                               (4, self.fine_matcher_4)):
             before = released_flow(theta, size)
             delta, local = stage(fixed[stride], moving[stride], theta)
-            own = released_flow(delta, local.shape[-2:])
+            own = released_flow(delta, _size(local))
             stages.append(Stage(stride, before, resize(own, size), own,
                                 local))
             theta = released_compose(theta, delta)
-        flow = released_flow(theta, fixed[2].shape[-2:])
+        flow = released_flow(theta, _size(fixed[2]))
         delta, logit = self.fine_matcher_2(fixed[2], moving[2], flow)
         stages.append(Stage(2, resize(flow, size), resize(delta, size)))
         flow = resize(flow + delta, size)
@@ -220,3 +221,5 @@ class ReleasedGLAM(BaseModule):
             stages)
 
 
+def _size(maps: Tensor) -> Size:
+    return maps.shape[-2], maps.shape[-1]

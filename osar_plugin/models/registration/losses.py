@@ -239,16 +239,15 @@ class SOMALoss(nn.Module):
             truth.new_zeros(()))
         if self.match and output.matches is not None:
             losses['loss_match'] = self.match * _of_cells(
-                output, truth, valid)
+                output.matches, output.grid, truth, valid)
         with torch.no_grad():
             losses['rmse'] = rmse(*pair)
         return losses
 
 
-def _of_cells(output: GLAMOutput, truth: Tensor,
+def _of_cells(matches: Tensor, grid: tuple[int, int], truth: Tensor,
               valid: Tensor | None) -> Tensor:
-    like = truth.new_empty(0, 2, *output.grid)
-    wanted, counts = at_size(truth, valid, like)
+    wanted, counts = at_size(truth, valid, truth.new_empty(0, 2, *grid))
     return match_loss(
-        output.matches, output.grid, truth.shape[-1] / output.grid[1],
-        wanted, None if counts is None else counts[:, None])
+        matches, grid, truth.shape[-1] / grid[1], wanted,
+        None if counts is None else counts[:, None])

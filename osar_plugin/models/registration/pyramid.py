@@ -248,6 +248,7 @@ class TwoBranchEncoder(BaseModule):
 
     Attributes:
         out_channels: Of the features by stride.
+        fge_strides: Where enhancers act.
 
     Raises:
         ConfigError: If an argument cannot be used.
@@ -280,12 +281,14 @@ class TwoBranchEncoder(BaseModule):
         self.gradient_stem, self.dino_raw = gradient_stem, dino_raw
         self.frozen_norm, self.pretrained = frozen_norm, pretrained
         channels = 3 + DIRECTIONS * gradient_stem
-        strides = () if fge is None else fge_strides
+        strides = () if fge is None else tuple(fge_strides)
+        self.fge_strides = strides
         self.branches = nn.ModuleDict({
             name: Branch(ResNetPyramid(channels, width, depths, norm, last),
                          strides, fge or {}) for name in MODALITIES})
-        self.dino = None if dino is None else MODELS.build(dino)
-        own = self.branches['optical'].net.channels
+        self.dino: Any = None if dino is None else MODELS.build(dino)
+        first: Any = self.branches['optical']
+        own: dict[int, int] = first.net.channels
         self.out_channels = {1: channels, **own}
         if self.dino is not None:
             self.dino.requires_grad_(False)
@@ -299,7 +302,8 @@ class TwoBranchEncoder(BaseModule):
             return
         content = read_checkpoint(self.pretrained)
         print_log(f'Weights from {self.pretrained}', logger='current')
-        for branch in self.branches.values():
+        branches: Any = self.branches.values()
+        for branch in branches:
             load_resnet(branch.net, content)
 
     def forward(self, images: Tensor, modality: int,
@@ -347,8 +351,9 @@ class TwoBranchEncoder(BaseModule):
     def train(self, mode: bool = True) -> TwoBranchEncoder:
         """Switch the mode; frozen norms and DINOv2 stay in evaluation."""
         super().train(mode)
+        branches: Any = self.branches.values()
         if self.frozen_norm:
-            for branch in self.branches.values():
+            for branch in branches:
                 for module in branch.net.modules():
                     if isinstance(module, nn.BatchNorm2d):
                         module.eval()
