@@ -17,7 +17,9 @@ image_pipeline = [
 ]
 train_pipeline = [
     dict(type='osar_plugin.PairPipeline', transforms=image_pipeline),
-    dict(type='osar_plugin.PairFlip', prob=0.5),
+    # The radar lights a ship from one side, which its optical image cannot
+    # tell: views are as lit from the left.
+    dict(type='osar_plugin.PairFlip', bright_side='left'),
     dict(type='osar_plugin.PackPairInputs'),
 ]
 train_dataloader = dict(

@@ -179,6 +179,30 @@ def test_both_images_are_mirrored_or_neither():
         PairFlip(2.)
     with pytest.raises(ConfigError, match="direction='diagonal'"):
         PairFlip(direction='diagonal')
+    with pytest.raises(ConfigError, match="bright_side='top'"):
+        PairFlip(bright_side='top')
+
+
+@pytest.mark.parametrize('side', ['left', 'right'])
+def test_the_bright_side_is_brought_to_one(side: str) -> None:
+    """The radar's image decides; the optical one goes with it."""
+    optical = np.arange(12, dtype=np.uint8).reshape(2, 6)[..., None]
+    left = np.zeros((2, 6, 1), np.uint8)
+    left[:, 1] = 200
+    left[:, 5] = 10
+    for sar in (left, left[:, ::-1].copy()):
+        got = PairFlip(bright_side=side)(
+            dict(optical=dict(img=optical), sar=dict(img=sar)))
+        bright = got['sar']['img'][0, :, 0].argmax()
+        assert bright == (1 if side == 'left' else 4)
+        # Both are mirrored, or neither.
+        same = np.array_equal(got['sar']['img'], sar)
+        assert np.array_equal(got['optical']['img'], optical) == same
+    dark = np.zeros_like(left)
+    got = PairFlip(bright_side=side)(
+        dict(optical=dict(img=optical), sar=dict(img=dark)))
+    assert got['flip'] is False
+
 
 
 @pytest.mark.parametrize('name, size', [
