@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 import search_case
 import torch
-from translation_case import write_config, write_weights
+from translation_case import CONFIG, write_config, write_weights
 
 from osar_plugin.apis import OpticalToSARInferencer
+from osar_plugin.datasets.transforms.joint import brightness_offset
 from osar_plugin.evaluation.translation import score_views
+from osar_plugin.io import read_optical
 from osar_plugin.registry import TRANSFORMS
 
 TOOL = 'analysis/evaluate_translation.py'
@@ -96,6 +98,40 @@ def test_figures(evaluate, case, tiny_hoss, tmp_path) -> None:
     for name in ('O2S', 'G2S', 'S2O', 'S2G'):
         assert 0 < found['retrieval'][name]['mAP'] <= 100
     assert found['retrieval']['O2S'] != found['retrieval']['G2S']
+
+
+def test_ships_lit_from_one_side(
+        evaluate, case, tiny_hoss, tmp_path) -> None:
+    """Pairs lit from the other side are compared as mirror images."""
+    config = write_config(tmp_path, CONFIG.replace(
+        "PairFlip', prob=0.5", "PairFlip', bright_side='left'"))
+    ended = evaluate('--out', tmp_path / 'out', config=config)
+    assert ended.code == 0, ended.err
+    found = json.loads((tmp_path / 'out/translation.json').read_text())
+    assert (found['images'], found['pairs']) == (16, 64)
+
+    def lit(chip: torch.Tensor) -> tuple[torch.Tensor, bool]:
+        flip = brightness_offset(chip.numpy()[..., None]) > 0
+        return (chip.flip(-1) if flip else chip), flip
+
+    root = tiny_hoss / 'HOSS'
+    inferencer = OpticalToSARInferencer(config, case[1], 'cpu', False)
+    scores, flips = [], []
+    for path in sorted(root.glob('*/*RGB.tif')):
+        if path.parent.name == 'bounding_box_train':
+            continue
+        image = read_optical(path)
+        both = [result.views for result in inferencer(
+            [image, np.ascontiguousarray(image[:, ::-1])], keep_size=False,
+            modality='optical')]
+        for other in sorted(root.glob(f'*/{path.name[:4]}*SAR.tif')):
+            real, flip = lit(sar(other))
+            flips.append(flip)
+            scores.append(score_views(
+                torch.tensor(both[flip]), real)['structure']['mean'])
+    assert 0 < sum(flips) < len(flips)
+    assert found['methods']['translator']['structure'] == pytest.approx(
+        np.mean(scores), abs=2e-3)
 
 
 def test_limit_and_settings(evaluate, tmp_path) -> None:

@@ -10,6 +10,12 @@ turned grey, the mean of all SAR chips of the training split, and, where a
 ship has several, its other real SAR chips: what a perfect translator could
 reach. With a re-identification model, also retrieval with generated SAR in
 place of the optical chips: G2S beside O2S, S2G beside S2O.
+
+A translator that was trained on ships lit from one side
+(osar_plugin.PairFlip(bright_side=...)) is asked for that side: where the
+radar stood on the other, both images of the pair are mirrored, and its views
+are those of the mirrored optical image. That holds for what stands beside it,
+too.
 """
 
 from __future__ import annotations
@@ -31,7 +37,7 @@ from rich.table import Table
 from torch import Tensor
 
 from osar_plugin.apis import OpticalToSARInferencer, ShipReIDInferencer
-from osar_plugin.datasets.transforms import ShipSize
+from osar_plugin.datasets.transforms import PairFlip, ShipSize
 from osar_plugin.evaluation.ranking import RankingResult, prepare_features
 from osar_plugin.evaluation.translation import (
     MeanImage,
@@ -41,7 +47,7 @@ from osar_plugin.evaluation.translation import (
     score_views,
     summarise,
 )
-from osar_plugin.io import atomic_write
+from osar_plugin.io import atomic_write, read_optical
 from osar_plugin.registry import DATASETS
 from osar_plugin.utils import launch
 from osar_plugin.utils.errors import ConfigError
@@ -159,20 +165,34 @@ class Reader:
 
     Args:
         transforms: Of the translator.
+        bright_side: The side from which ships are lit; None if it is open.
     """
 
-    def __init__(self, transforms: Sequence[Any]) -> None:
+    def __init__(self, transforms: Sequence[Any],
+                 bright_side: str | None = None) -> None:
         self.transforms = transforms
-        self._cache: dict[str, Tensor] = {}
+        self.flip = PairFlip(bright_side=bright_side) if bright_side else None
+        self._cache: dict[str, tuple[Tensor, bool]] = {}
 
     def sar(self, path: str) -> Tensor:
-        """(H, W) float32, 0..255."""
+        """(H, W) float32, 0..255; mirrored where :meth:`mirrored` says."""
+        return self._read(path)[0]
+
+    def mirrored(self, path: str) -> bool:
+        """Whether a SAR image is lit from the other side."""
+        return self._read(path)[1]
+
+    def _read(self, path: str) -> tuple[Tensor, bool]:
         if path not in self._cache:
             results: dict[str, Any] = dict(img_path=path, modality=1)
             for transform in self.transforms:
                 results = transform(results)
-            self._cache[path] = torch.tensor(
-                results['img']).float().mean(-1)
+            flip = False
+            if self.flip is not None:
+                pair = self.flip(dict(optical=results, sar=dict(results)))
+                results, flip = pair['sar'], pair['flip']
+            self._cache[path] = (
+                torch.tensor(results['img']).float().mean(-1), flip)
         return self._cache[path]
 
     def grey(self, optical: np.ndarray) -> Tensor:
@@ -198,18 +218,23 @@ class Evaluation:
             name: SpeckleStatistics() for name in self.scores}
         self.rows: list[tuple[Any, ...]] = []
 
-    def add(self, path: str, optical: np.ndarray, views: Tensor) -> None:
+    def add(self, path: str, optical: np.ndarray, views: Tensor,
+            mirrored: bool = False) -> None:
         """Compare an image's views, and what stands beside them.
 
         Args:
             path: The optical file.
-            optical: Its pixels.
+            optical: Its pixels, or those of its mirror image.
             views: (K, H, W), 0..255.
+            mirrored: Which of the two: the SAR images to compare with are
+                mirrored likewise.
         """
         methods = {TRANSLATOR: views,
                    GREY: self.reader.grey(optical)[None],
                    MEAN: self.mean[None]}
-        partners = self.pairs.partners[path]
+        partners = [
+            other for other in self.pairs.partners[path]
+            if self.reader.mirrored(other) == mirrored]
         for name, images in methods.items():
             self.statistics[name].add('generated', images)
             for other in partners:
@@ -281,22 +306,53 @@ def retrieval(args: argparse.Namespace, pairs: Pairs,
           for paths in (optical, sar)))
 
 
+class _Images(Sequence):
+    """Optical files, or the pixels of their mirror images, when asked."""
+
+    def __init__(self, tasks: Sequence[tuple[str, bool]]) -> None:
+        self.tasks = tasks
+
+    def __len__(self) -> int:
+        return len(self.tasks)
+
+    def __getitem__(self, index: Any) -> Any:
+        path, mirrored = self.tasks[index]
+        if not mirrored:
+            return path
+        return np.ascontiguousarray(read_optical(path)[:, ::-1])
+
+
+def bright_side(cfg: Any) -> str | None:
+    """From which side ships are lit in the training of a translator."""
+    pipeline = cfg.train_dataloader.dataset.get('pipeline') or ()
+    return next((
+        step.bright_side for step in pipeline
+        if str(step.get('type')).endswith('PairFlip')
+        and step.get('bright_side')), None)
+
+
 def translate(inferencer: Any, pairs: Pairs, evaluation: Evaluation,
               batch_size: int) -> dict[str, np.ndarray]:
     """Translate and compare; gives the views at the size of each image."""
     import mmcv
 
-    paths = list(pairs.partners)
+    # Mirror images behind: the memory holds few of them at a time.
+    tasks = [(path, False) for path in pairs.partners] + [
+        (path, True) for path, partners in pairs.partners.items()
+        if any(map(evaluation.reader.mirrored, partners))]
     views = {}
     results = inferencer.stream(
-        paths, batch_size, 'optical', keep_size=False)
+        _Images(tasks), batch_size, 'optical', keep_size=False)
     for row, result in track(
-            results, 'Translating', len(paths), console=Console(stderr=True),
+            results, 'Translating', len(tasks), console=Console(stderr=True),
             disable=not sys.stderr.isatty()):
+        path, mirrored = tasks[row]
         evaluation.add(
-            paths[row], result.optical, torch.tensor(result.views))
+            path, result.optical, torch.tensor(result.views), mirrored)
+        if mirrored:
+            continue
         size = result.optical.shape[1::-1]
-        views[paths[row]] = np.stack([
+        views[path] = np.stack([
             mmcv.imresize(view, size, backend='pillow')
             for view in result.views])
     return views
@@ -372,10 +428,11 @@ def main() -> None:
         'auto' if args.amp == 'auto' else args.amp == 'on', args.preset,
         **settings)
     pairs, training = find_pairs(inferencer.cfg, args)
-    reader = Reader(inferencer.transforms)
+    side = bright_side(inferencer.cfg)
+    reader = Reader(inferencer.transforms, side)
     mean = MeanImage()
     # A reader of its own, whose cache ends with it.
-    mean.add(map(Reader(inferencer.transforms).sar, training.sar))
+    mean.add(map(Reader(inferencer.transforms, side).sar, training.sar))
     evaluation = Evaluation(pairs, reader, mean.value)
     views = translate(inferencer, pairs, evaluation, args.batch_size)
     summary = evaluation.summary()
