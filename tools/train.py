@@ -6,9 +6,11 @@ import argparse
 import logging
 import os
 from pathlib import Path
+from typing import Any
 
 from mmengine.config import Config, DictAction
 from mmengine.logging import print_log
+from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 from osar_plugin.utils import launch
@@ -134,6 +136,45 @@ def check_resumable(path: str) -> None:
             f'load_from={path}.')
 
 
+def build_runner(cfg: Config) -> Any:
+    """The runner that the config names; MMEngine's usual one by default.
+
+    ``runner_type = 'FlexibleRunner'`` is for models that are split over
+    processes (``strategy``).
+    """
+    if cfg.get('runner_type') is None:
+        return Runner.from_cfg(cfg)
+    check_strategy(cfg)
+    return RUNNERS.build(cfg)
+
+
+def check_strategy(cfg: Config) -> None:
+    """Refuse what would fail, or lose checkpoints, hours later.
+
+    Raises:
+        ConfigError: Naming the cure.
+    """
+    strategy = cfg.get('strategy') or {}
+    if not str(strategy.get('type', '')).endswith('FSDPStrategy'):
+        return
+    if not launch.has_accelerator():
+        raise ConfigError(
+            'strategy.type=FSDPStrategy: PyTorch splits models (FSDP) over '
+            'GPUs only, and there is none here. Leave out runner_type and '
+            'strategy to train on CPUs.')
+    if cfg.launcher == 'none':
+        raise ConfigError(
+            'strategy.type=FSDPStrategy needs a process for each GPU: start '
+            'with torchrun and --launcher pytorch, or with Slurm.')
+    kind = strategy.get('state_dict_cfg', 'local')
+    if kind != 'full' and (isinstance(kind, str) or kind.get(
+            'state_dict_type') != 'FULL_STATE_DICT'):
+        # Each process would write a part, and none knows when all are done.
+        raise ConfigError(
+            f'strategy.state_dict_cfg={kind!r}: only whole files can be '
+            "written safely and resumed from. Set state_dict_cfg='full'.")
+
+
 def main() -> None:
     """Train."""
     args = parse_args()
@@ -149,7 +190,7 @@ def main() -> None:
     if cfg.get('resume') and cfg.get('load_from'):
         check_resumable(cfg.load_from)
     launch.prepare_runtime(cfg, args.launcher)
-    Runner.from_cfg(cfg).train()
+    build_runner(cfg).train()
 
 
 if __name__ == '__main__':

@@ -1,7 +1,11 @@
-# CoDe-MAE shrunk to the demo world: `tools/make_demo_data.py data/demo --sets
-# ospretrain`, crops of 64 pixels, 16 units of which 4 are seen. Minutes on
-# two CPU cores. There is no teacher that knows rendered land, so OKD is left
-# out; tools/analysis writes features for osar_plugin.PrecomputedTeacher.
+# CoDe-MAE shrunk to the demo world, crops of 64 pixels, 16 units of which 4
+# are seen:
+#   python tools/make_demo_data.py data/demo --sets ospretrain sen12
+#   python tools/train.py configs/demo/codemae_ospretrain.py
+#   python tools/analysis/linear_probe.py configs/demo/codemae_ospretrain.py \
+#       work_dirs/codemae_ospretrain --data-root data/demo/SEN12
+# There is no teacher that knows rendered land, so OKD is left out here;
+# tools/benchmark/codemae_ablation.py adds it with a teacher of its own.
 _base_ = [
     '../_base_/models/codemae_base.py', '../_base_/datasets/ospretrain.py',
     '../_base_/schedules/pretrain.py', '../_base_/default_runtime.py'
@@ -42,6 +46,7 @@ train_dataloader = dict(
     pin_memory=False,
     dataset=dict(
         data_root='data/demo/OSPretrain',
+        drop_test='all',
         statistics='statistics.json',
         pipeline=train_pipeline))
 
