@@ -123,7 +123,6 @@ def certainty_loss(logit: Tensor, flow: Tensor, truth: Tensor,
     return (logit.sigmoid()[:, 0] - target).square().mean()
 
 
-@full_precision
 def agreement_loss(stage: Stage) -> Tensor:
     """RMSE between a stage's local flow and its affine update (L_tf)."""
     if stage.local is None or stage.affine is None:
@@ -232,7 +231,8 @@ class SOMALoss(nn.Module):
                 output.certainty, *pair, self.detach_certainty))
         stages = output.stages
         losses['loss_agreement'] = self.agreement * sum(
-            map(agreement_loss, stages), truth.new_zeros(()))
+            (agreement_loss(stage) for stage in stages),
+            truth.new_zeros(()))
         losses['loss_update'] = self.update * sum((
             self.update_weights.get(stage.stride, 0.) * update_loss(
                 stage, truth, valid) for stage in stages),
