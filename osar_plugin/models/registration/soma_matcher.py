@@ -53,7 +53,7 @@ class SOMAMatcher:
         self.model: nn.Module = model if isinstance(
             model, nn.Module) else MODELS.build(model)
         if checkpoint is not None:
-            load_checkpoint(self.model, checkpoint).require_complete('')
+            load_checkpoint(self.model, checkpoint).require_complete()
         self.model.to(device).eval()
         self.modalities = [MODALITIES.index(v) for v in (fixed, moving)]
         self.size, self.grid = size, grid
