@@ -29,6 +29,7 @@ from ...utils.checkpoint import (
     LoadReport,
     adapt_on_load,
     compare,
+    load_checkpoint,
     unwrap_state_dict,
 )
 from ...utils.config_values import require_range
@@ -255,6 +256,25 @@ class DINOv2(PretrainedBackbone):
         adapt_on_load(self, adapt)
         if frozen:
             self.requires_grad_(False)
+
+    def init_weights(self) -> None:
+        """Draw the official initialisation, then load ``init_cfg`` if any.
+
+        Raises:
+            ConfigError: If it names no file.
+            CheckpointError: If the file cannot be used.
+        """
+        init_cfg = self.init_cfg
+        whole = isinstance(init_cfg, dict) and not init_cfg.get('prefix') \
+            and init_cfg.get('type') == 'Pretrained' and bool(
+                init_cfg.get('checkpoint'))
+        if whole:
+            self.init_cfg = None
+        super().init_weights()
+        self.init_cfg = init_cfg
+        if whole:
+            # Names of other packages begin with what is a prefix elsewhere.
+            load_checkpoint(self, init_cfg['checkpoint'])
 
     def draw_weights(self) -> None:
         """Normals of 0.02 that are cut off; class and registers near 0."""

@@ -190,6 +190,12 @@ def transformers(weights):
     return out
 
 
+def bare_transformers(weights):
+    """Of the model without a head, which has no prefix."""
+    return {key.removeprefix('dinov2.'): value
+            for key, value in transformers(weights).items()}
+
+
 def training(weights):
     """The authors' training: chunks of blocks, below `teacher`."""
     out = {}
@@ -202,7 +208,7 @@ def training(weights):
 
 @pytest.mark.parametrize('registers', [0, 2])
 @pytest.mark.parametrize('layout', [
-    dict, mmpretrain, timm, transformers, training])
+    dict, mmpretrain, timm, transformers, bare_transformers, training])
 def test_files(tmp_path, layout, registers):
     if layout is mmpretrain and registers:
         pytest.skip('mmpretrain has no registers')
