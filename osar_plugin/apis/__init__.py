@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from .gallery import GalleryIndex
+from .registration import Registration, RegistrationInferencer
 from .reid import ShipReIDInferencer
 from .search import DescribedChips, RankedHit, RankedList, rank_gallery
 from .translation import OpticalToSARInferencer, Translation
 
 __all__ = [
     'DescribedChips', 'GalleryIndex', 'OpticalToSARInferencer', 'RankedHit',
-    'RankedList', 'ShipReIDInferencer', 'Translation', 'rank_gallery'
+    'RankedList', 'Registration', 'RegistrationInferencer',
+    'ShipReIDInferencer', 'Translation', 'rank_gallery'
 ]

@@ -16,7 +16,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from PIL import Image
 
 from ..compat import require
 from ..io import atomic_write
-from ..utils.errors import ConfigError
+from ..utils.errors import ConfigError, OSARError
 from ..utils.geometry import Size, apply, compose, invert
 from .registration_raster import (
     Box,
@@ -35,6 +35,7 @@ from .registration_raster import (
     Raster,
     environment,
     resample,
+    without_warnings,
 )
 from .registration_scene import (
     Points,
@@ -145,9 +146,9 @@ def whole_raster(path: Path) -> Iterator[Path]:
         with open(target, 'rb+') as file:
             os.fsync(file.fileno())
         os.replace(target, path)
-    except rasterio.errors.RasterioError as error:
-        raise _unwritable(path, error) from error
-    except PermissionError as error:
+    except (rasterio.errors.RasterioError, OSError) as error:
+        if isinstance(error, OSARError):
+            raise  # of an input
         raise _unwritable(path, error) from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -435,27 +436,16 @@ def _untouched(path: Path, source: Raster, note: str) -> Iterator[Any]:
             shutil.copyfile(source.path, target)
         else:
             plain = Grid(source.size, None)
-            with _without_warnings(), rasterio.open(
+            with without_warnings(), rasterio.open(
                     target, 'w', **_profile(source, plain)) as file:
                 _describe(source, file, '')
                 for box in blocks(source.size):
                     _copy_block(file, source, box)
-        with _without_warnings(), rasterio.open(
+        with without_warnings(), rasterio.open(
                 target, 'r+', IGNORE_COG_LAYOUT_BREAK='YES') as file:
             if note:
                 file.update_tags(**{_TAG: note})
             yield file
-
-
-@contextmanager
-def _without_warnings() -> Iterator[None]:
-    """A file without georeference is what is to be mended here."""
-    import warnings
-
-    kind = require('rasterio.errors', 'geo').NotGeoreferencedWarning
-    with warnings.catch_warnings():
-        warnings.simplefilter('ignore', kind)
-        yield
 
 
 def _copy_block(file: Any, source: Raster, box: Box) -> None:
@@ -569,9 +559,3 @@ def csv_text(found: ControlPoints) -> str:
             found.pixels.tolist(), found.world.tolist(), strict=True):
         writer.writerow([*pixel, *world])
     return buffer.getvalue()
-
-
-def remove(path: Path) -> None:
-    """Take back an output."""
-    with suppress(OSError):
-        path.unlink()

@@ -12,6 +12,7 @@ Legend: C bands, H W height and width in pixels, k factor of decimation.
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -179,7 +180,8 @@ class FileRaster(Raster):
         super().__init__(str(path))
         self.path = path
         try:
-            self.file = rasterio.open(path)
+            with without_warnings():
+                self.file = rasterio.open(path)
         except rasterio.errors.RasterioError as error:
             raise CorruptImageError(
                 f'{path}: cannot be opened ({error}). It is damaged or no '
@@ -264,6 +266,15 @@ def environment() -> Iterator[None]:
     """GDAL with a bounded cache, and masks inside of TIFFs."""
     rasterio = require('rasterio', 'geo')
     with rasterio.Env(GDAL_CACHEMAX=CACHE_MIB, GDAL_TIFF_INTERNAL_MASK=True):
+        yield
+
+
+@contextmanager
+def without_warnings() -> Iterator[None]:
+    """A file without georeference is nothing to warn of here."""
+    kind = require('rasterio.errors', 'geo').NotGeoreferencedWarning
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore', kind)
         yield
 
 

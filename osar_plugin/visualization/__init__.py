@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+from .registration import (
+    draw_certainty,
+    draw_checkerboard,
+    draw_flow,
+    draw_overlay,
+)
 from .reid import (
     Chip,
     ChipReader,
@@ -13,6 +19,7 @@ from .reid import (
 )
 
 __all__ = [
-    'Chip', 'ChipReader', 'Hit', 'RankedRow', 'draw_curves',
+    'Chip', 'ChipReader', 'Hit', 'RankedRow', 'draw_certainty',
+    'draw_checkerboard', 'draw_curves', 'draw_flow', 'draw_overlay',
     'draw_ranked_list', 'write_png'
 ]
