@@ -50,7 +50,7 @@ train_dataloader = dict(
         statistics='statistics.json',
         pipeline=train_pipeline))
 
-max_epochs = 40
+max_epochs = 60
 warmup_epochs = 3
 optim_wrapper = dict(
     _delete_=True,

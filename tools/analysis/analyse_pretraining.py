@@ -437,20 +437,37 @@ class Panels:
             if name == 'self':
                 hidden = self.hidden.to(target.device)[..., None]
                 patches = torch.where(hidden, patches, target)
-        return [self._image(one, goal, i, prediction is not None and (
-            name == 'cross')) for i, (one, goal) in enumerate(zip(
-                unpatchify(patches, self.grid),
-                unpatchify(target, self.grid), strict=True))]
+        images = [unpatchify(x, self.grid) for x in (patches, target)]
+        colour = part.target == 'pixel' and images[0].shape[1] == 3
+        if colour:
+            images = [self._unit_scale(x, order) for x in images]
+        hide = prediction is not None and name == 'cross'
+        return [self._image(one, goal, i, colour, hide)
+                for i, (one, goal) in enumerate(zip(*images, strict=True))]
 
-    def _image(self, one: Tensor, goal: Tensor, index: int,
+    def _unit_scale(self, images: Tensor, order: Sequence[str]) -> Tensor:
+        """Undo the preprocessor's normalisation of each channel."""
+        out = []
+        for sensor, half in zip(order, images.chunk(2), strict=True):
+            raw, seen = self.inputs[f'{sensor}01'], self.inputs[sensor]
+            spread_raw, spread_seen = (
+                x.std((2, 3), keepdim=True) for x in (raw, seen))
+            scale = spread_raw / spread_seen.clamp(min=1e-6)
+            shift = raw.mean((2, 3), keepdim=True) - scale * seen.mean(
+                (2, 3), keepdim=True)
+            out.append(half * scale + shift)
+        return torch.cat(out)
+
+    def _image(self, one: Tensor, goal: Tensor, index: int, colour: bool,
                hide_seen: bool) -> np.ndarray:
-        """One image on the scale of its target."""
+        """One image, on 0..1 in colour, else on the scale of its target."""
         pixels, scale = (
             x.float().cpu().numpy().transpose(1, 2, 0) for x in (one, goal))
-        if pixels.shape[2] != 3:  # HOG: the strength of all bins
+        low, high = 0., 1.
+        if not colour:  # of HOG and MGF the strength of all channels
             pixels, scale = pixels.mean(2), scale.mean(2)
-        low, high = np.percentile(scale, (1, 99))
-        image = drawing.stretch(pixels, float(low), float(high))
+            low, high = map(float, np.percentile(scale, (1, 99)))
+        image = drawing.stretch(pixels, low, high)
         if hide_seen:
             seen = ~self.hidden[index].view(self.grid).numpy()
             image = drawing.hide_patches(image, seen, PATCH)

@@ -66,9 +66,11 @@ from .hivit_mae import HiViTMAE
 from .preprocessor import PairPretrainPreprocessor
 from .reconstruction import SelfReconstruction
 from .teachers import DINOv3Teacher, PrecomputedTeacher
+from .trunk_teacher import TrunkTeacher
 
 __all__ = [
     'CoDeMAE', 'DINOv3Teacher', 'DegradedReconstruction', 'HiViTMAE',
     'MaskedDecoder', 'OpticalDistillation', 'PairContrast',
-    'PairPretrainPreprocessor', 'PrecomputedTeacher', 'SelfReconstruction'
+    'PairPretrainPreprocessor', 'PrecomputedTeacher', 'SelfReconstruction',
+    'TrunkTeacher'
 ]
