@@ -49,8 +49,8 @@ def parse_args() -> argparse.Namespace:
     add('--method', default='cfog',
         help=f'{METHODS}, or module:function of your own')
     add('--method-options', nargs='+', action=DictAction, default={},
-        metavar='KEY=VALUE', help='arguments of the method, e.g. '
-        'checkpoint=soma.pth')
+        metavar='KEY=VALUE', help='arguments of the method; of soma '
+        'model=CONFIG checkpoint=FILE')
     add('--transform', choices=('affine', 'poly2', 'tps', 'flow'),
         default='affine')
     add('--way', choices=('resampled', 'geotransform', 'gcps'),

@@ -32,6 +32,7 @@ import torch
 from ..models.registration import Matcher
 from ..models.registration.baselines import resolve
 from ..registry import INFERENCERS, MODELS
+from ..utils.config import load_config, require_parts
 from ..utils.env import installed
 from ..utils.errors import ConfigError, DataFormatError
 from ..utils.geometry import Size, pixel_grid
@@ -108,7 +109,24 @@ def build_matcher(method: Any, options: Mapping[str, Any] | None = None
             f'method={method!r} is not known: use {", ".join(METHODS)}, or '
             'module:function of your own.'
             + did_you_mean(nearest(method, METHODS)))
+    if method == 'soma':
+        options = _soma_options(options)
     return _built({**METHODS[method], **options})
+
+
+def _soma_options(options: dict[str, Any]) -> dict[str, Any]:
+    """Those of a trained model; a path stands for the config's model."""
+    if not options.get('model') or not options.get('checkpoint'):
+        raise ConfigError(
+            "method='soma' needs a trained model: give the options model "
+            '(a config file, e.g. configs/soma_sen12.py) and checkpoint '
+            '(its weights).')
+    model = options['model']
+    if isinstance(model, (str, Path)):
+        config = load_config(model)
+        require_parts(config, str(model), 'used', ['model'])
+        options['model'] = config.model
+    return options
 
 
 def _built(config: Mapping[str, Any]) -> Matcher:

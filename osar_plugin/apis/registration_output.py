@@ -199,7 +199,8 @@ def write_resampled(path: Path, source: Raster, grid: Grid, points: Points,
         return
     rasterio = require('rasterio', 'geo')
     with whole_raster(path) as target:
-        with rasterio.open(target, 'w', **_profile(source, grid)) as file:
+        with without_warnings(), rasterio.open(
+                target, 'w', **_profile(source, grid)) as file:
             _describe(source, file, note)
             for box in blocks(grid.size):
                 _write_block(file, source, box, points, resampling)
@@ -330,7 +331,7 @@ def _add_overviews(source: Raster, path: Path, resampling: str) -> None:
         return
     rasterio = require('rasterio', 'geo')
     kinds = require('rasterio.enums', 'geo').Resampling
-    with rasterio.open(path, 'r+') as file:
+    with without_warnings(), rasterio.open(path, 'r+') as file:
         file.build_overviews(levels, kinds.nearest if resampling == 'nearest'
                              else kinds.average)
 

@@ -312,7 +312,7 @@ def _named(crs: str | None) -> Any:
     module = require('rasterio.crs', 'geo')
     try:
         return module.CRS.from_user_input(crs)
-    except require('rasterio.errors', 'geo').CRSError as error:
+    except (ValueError, require('rasterio.errors', 'geo').CRSError) as error:
         raise ConfigError(
             f'crs={crs!r} names no reference system ({error}): write e.g. '
             'EPSG:32632.') from error
