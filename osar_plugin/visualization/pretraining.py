@@ -113,7 +113,7 @@ def draw_gap(rgb: np.ndarray, sar: np.ndarray, title: str,
         from matplotlib.collections import LineCollection
 
         axes.add_collection(LineCollection(
-            np.stack([rgb, sar], 1), colors='#888888', linewidths=0.4,
+            list(np.stack([rgb, sar], 1)), colors='#888888', linewidths=0.4,
             alpha=0.4))
         for points, colour, mark, name in (
                 (rgb, OPTICAL_COLOUR, 'o', 'optical'),

@@ -68,7 +68,9 @@ class TrunkTeacher(Teacher):
             raise DataFormatError(
                 f'inputs has {sorted(inputs)}, but no rgb01: use '
                 'osar_plugin.PairPretrainPreprocessor.')
-        images = (images - self.mean) / self.std
+        mean: Any = self.mean
+        std: Any = self.std
+        images = (images - mean) / std
         output = self.trunk.trunk(
             self.trunk.embed(images, 'rgb'), self.trunk.grid_of(images))
         return normalized_features(output.tokens)
