@@ -465,7 +465,10 @@ def test_without_the_code_they_are_read(case, tmp_path, entry):
 # which this is tested. `None`: no file of the user's choosing.
 CALLERS: dict[str, tuple[str, ...] | None] = {
     'osar_plugin/apis/gallery.py:_read': None,  # test_an_index_of_a_gallery
+    'osar_plugin/apis/pretraining.py:_fill': ('load_checkpoint',),
     'osar_plugin/apis/reid.py:_init_model': ('ShipReIDInferencer',),
+    'osar_plugin/apis/translation.py:_weights': (
+        'OpticalToSARInferencer',),
     'osar_plugin/apis/translation.py:_build': ('OpticalToSARInferencer',),
     # Safetensors only; tests/test_teacher_features.py.
     'osar_plugin/datasets/teacher_features.py:read_features': None,
@@ -479,6 +482,14 @@ CALLERS: dict[str, tuple[str, ...] | None] = {
         'load_backbone',),
     'osar_plugin/models/backbones/pretrained.py:init_weights': (
         'load_backbone',),
+    'osar_plugin/models/backbones/dinov2.py:init_weights': (
+        'load_checkpoint',),
+    'osar_plugin/models/registration/pyramid.py:init_weights': (
+        'read_checkpoint',),
+    'osar_plugin/models/registration/soma_matcher.py:__init__': (
+        'load_checkpoint',),
+    'osar_plugin/models/pretraining/trunk_teacher.py:__init__': (
+        'load_backbone', 'load_checkpoint'),
     'osar_plugin/models/pretraining/teachers.py:load_teacher': (
         'load_teacher',),
     'osar_plugin/models/pretraining/teachers.py:__init__': (
@@ -499,11 +510,17 @@ CALLERS: dict[str, tuple[str, ...] | None] = {
     'osar_plugin/utils/loading.py:_read_pickle': ('read_checkpoint',),
     'osar_plugin/utils/remote.py:load_from_local': ('mmengine loader',),
     'osar_plugin/utils/remote.py:load_from_http': ('mmengine loader',),
+    'osar_plugin/utils/work_dir.py:checkpoint_file': ('find_checkpoint',),
     'osar_plugin/utils/work_dir.py:_damage': ('find_checkpoint',),
     'osar_plugin/utils/work_dir.py:_progress': ('find_checkpoint',),
     'tools/analysis/evaluate_translation.py:main': ('evaluate_translation',),
     'tools/analysis/evaluate_translation.py:retrieval': (
         'ShipReIDInferencer',),
+    'tools/analysis/analyse_pretraining.py:load_encoder': (
+        'find_checkpoint', 'load_checkpoint'),
+    'tools/analysis/linear_probe.py:main': (
+        'find_checkpoint', 'load_checkpoint'),
+    'tools/benchmark/codemae_ablation.py:pretrain': ('find_checkpoint',),
     'tools/benchmark/demo_ablation.py:check': ('find_checkpoint',),
     'tools/benchmark/kill_resume.py:weights': ('kill_resume',),
     'tools/benchmark/checkpointing.py:build': None,  # writes only
@@ -516,14 +533,15 @@ CALLERS: dict[str, tuple[str, ...] | None] = {
     'tools/train.py:check_resumable': ('train --resume FILE',),
     'tools/train.py:resume_newest': ('train --resume',),
     'tools/translate.py:main': ('translate',),
-    'tools/train.py:main': ('train load_from', 'train model.init_cfg'),
+    'tools/train.py:build_runner': (
+        'train load_from', 'train model.init_cfg'),
 }
 # What reads files without these, `torch.load` and the like, is an error of
 # the lint rules everywhere else.
 READERS = {
     'read_checkpoint', 'read_meta', 'load_checkpoint', 'find_checkpoint',
-    'read_foreign', 'load_translator', 'load_codec', 'load_backbone',
-    'load_teacher', 'fetch_checkpoint',
+    'checkpoint_file', 'read_foreign', 'load_translator', 'load_codec',
+    'load_backbone', 'load_teacher', 'fetch_checkpoint',
     'ShipReIDInferencer', 'OpticalToSARInferencer', 'build_translator',
     'from_cfg', 'load_or_resume', 'safe_open',
     'load_file', '_load_checkpoint', '_read_pickle', '_unpickle'}

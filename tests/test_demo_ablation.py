@@ -76,7 +76,7 @@ def test_rows_of_mos(commands: list[list[str]], tmp_path: Path,
 @pytest.mark.parametrize('arguments, words', [
     (['--rows', 'CDGF'], "--rows 'CDGF'"),
     (['--rows', '+ CDGF'], 'needs --translator FILE'),
-    (['--translator', 'no.pth'], '--translator no.pth')])
+    (['--translator', 'no.pth'], "No checkpoint at 'no.pth'")])
 def test_refused_before_anything_is_trained(
         arguments: list[str], words: str, commands: list[list[str]],
         run_tool: Callable[..., Any]) -> None:

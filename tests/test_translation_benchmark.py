@@ -42,7 +42,8 @@ def test_measurement(tool, tmp_path, form, views, monkeypatch) -> None:
 
 
 def test_extrapolation(tool) -> None:
-    row = dict(views=5, encode=2., step=0.5, decode=1.)
+    # The first step sees each image once.
+    row = dict(views=5, encode=2., first=0.2, rest=0.3, step=0.5, decode=1.)
     assert tool.rate(row, 10) == 5 / 8
     assert tool.rate(row, 200) == 5 / 103
 

@@ -20,7 +20,8 @@ from osar_plugin.utils.config import (
     require_parts,
     set_data_root,
 )
-from osar_plugin.utils.errors import CheckpointError, ConfigError
+from osar_plugin.utils.errors import ConfigError
+from osar_plugin.utils.work_dir import checkpoint_file
 
 UNTRAINED = 'untrained'
 
@@ -70,29 +71,6 @@ def parse_args() -> argparse.Namespace:
     return args
 
 
-def find_checkpoint(path: str) -> str:
-    """A checkpoint file, from its own path or from that of a work dir.
-
-    Raises:
-        CheckpointError: If there is none.
-    """
-    if Path(path).is_file():
-        return path
-    pointer = Path(path, 'last_checkpoint')
-    if pointer.is_file():
-        named = Path(pointer.read_text(encoding='utf-8').strip())
-        # The work dir may have been moved since it was written.
-        for file in (named, Path(path, named.name)):
-            if file.is_file():
-                return str(file)
-        raise CheckpointError(
-            f'{pointer} names {named}, which is not there. Give the path of '
-            'a checkpoint file.')
-    raise CheckpointError(
-        f'No checkpoint {path!r}. Give a checkpoint file, or the work dir of '
-        'a training run.')
-
-
 def set_on_metrics(cfg: Config, flag: str, key: str, value: Any) -> None:
     """Set an argument of every metric of the test that takes it.
 
@@ -139,7 +117,7 @@ def merge_args(cfg: Config, args: argparse.Namespace) -> None:
     cfg.work_dir = args.work_dir or cfg.get('work_dir') or str(
         Path('work_dirs', Path(args.config).stem))
     cfg.load_from = None if args.checkpoint == UNTRAINED else (
-        find_checkpoint(args.checkpoint))
+        str(checkpoint_file(args.checkpoint)))
     cfg.resume = False
     if args.data_root:
         set_data_root(cfg, args.data_root)

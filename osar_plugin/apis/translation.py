@@ -53,6 +53,7 @@ from ..utils.config import load_config
 from ..utils.devices import half_precision
 from ..utils.errors import ConfigError, DataFormatError, OSARError
 from ..utils.names import did_you_mean, nearest
+from ..utils.work_dir import checkpoint_file
 from .reid import SAR, list_chips, modality_from_name
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -118,7 +119,8 @@ class OpticalToSARInferencer:
 
     Args:
         config: Path of a translator's config file, or a config.
-        checkpoint: Weights, of this package or of BBDM.
+        checkpoint: Weights, of this package or of BBDM; or the work dir of
+            a training.
         device: Where to run; by default what MMEngine finds.
         amp: ``'auto'``, ``True`` or ``False``.
         preset: A name of :data:`PRESETS`; ``None`` for the settings of the
@@ -142,7 +144,8 @@ class OpticalToSARInferencer:
         self.device = torch.device(device or get_device())
         self.dtype = half_precision(amp, self.device)
         self.transforms = image_transforms(self.cfg)
-        self.model = _build(self.cfg, checkpoint)
+        weights = _weights(checkpoint)
+        self.model = _build(self.cfg, weights)
         self.settings = sampler_settings(
             self.model.sampler, preset, **sampler)
         # Refuses a number of steps that the schedule does not have.
@@ -150,7 +153,7 @@ class OpticalToSARInferencer:
         prepare_for_inference(self.model, self.device, self.dtype)
         self.show_progress = (
             sys.stderr.isatty() if show_progress is None else show_progress)
-        self._weights = sha256_of(checkpoint)
+        self._weights = sha256_of(weights)
 
     @property
     def size(self) -> tuple[int, int]:
@@ -500,12 +503,17 @@ def _read_config(config: Any) -> Config:
     return config
 
 
-def _build(cfg: Config, checkpoint: str | Path) -> Any:
-    """The model with its weights."""
+def _weights(checkpoint: str | Path) -> Path:
+    """The file of the weights."""
     if checkpoint is None:
         raise ConfigError(
             'checkpoint is None: give the weights of a translator; one that '
             'is not trained makes noise.')
+    return checkpoint_file(checkpoint)
+
+
+def _build(cfg: Config, checkpoint: Path) -> Any:
+    """The model with its weights."""
     model = MODELS.build(cfg.model)
     if not hasattr(model, 'translate') or not hasattr(model, 'sampler'):
         raise ConfigError(

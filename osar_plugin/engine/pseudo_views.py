@@ -34,7 +34,7 @@ from ..datasets.transforms.loading import OPTICAL
 from ..datasets.transforms.packing import to_tensor
 from ..io import atomic_write, decode_bytes, read_optical
 from ..registry import MODELS
-from ..utils.checkpoint import find_checkpoint, sha256_of
+from ..utils.checkpoint import checkpoint_file, sha256_of
 from ..utils.config import load_config
 from ..utils.devices import half_precision
 from ..utils.errors import (
@@ -328,19 +328,13 @@ class TranslatedViews:
         return views
 
     def _weights(self) -> Path:
-        path = Path(self.checkpoint).expanduser()
-        if path.is_dir():
-            found = find_checkpoint(path)
-            if found is None:
-                raise CheckpointError(
-                    f'{path}: no checkpoint of a translator in it.')
-            path = found
-        if not path.is_file():
+        try:
+            return checkpoint_file(self.checkpoint)
+        except CheckpointError as error:
             raise CheckpointError(
-                f'There is no checkpoint {str(path)!r} of the translator. '
-                'Mend translator.checkpoint of PseudoSARHook, or train one '
-                'with configs/bbdm_hoss.py.')
-        return path
+                f'{error} It is to be the translator: mend '
+                'translator.checkpoint of PseudoSARHook, or train one with '
+                'configs/bbdm_hoss.py.') from error
 
     def _model_cfg(self, cfg: Any) -> dict[str, Any]:
         """Config of the translator with the settings of this source."""

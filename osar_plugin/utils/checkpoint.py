@@ -22,10 +22,11 @@ from ..io import atomic_write
 from .errors import CheckpointError, CheckpointMismatchError
 from .loading import read_checkpoint, read_meta
 from .remote import fetch_checkpoint, use_safe_loading
-from .work_dir import clean_leftovers, find_checkpoint
+from .work_dir import checkpoint_file, clean_leftovers, find_checkpoint
 
 __all__ = [
-    'LoadReport', 'clean_leftovers', 'compare', 'fetch_checkpoint',
+    'LoadReport', 'adapt_on_load', 'checkpoint_file', 'clean_leftovers',
+    'compare', 'fetch_checkpoint',
     'find_checkpoint', 'load_checkpoint', 'publish_weights',
     'read_checkpoint', 'read_meta', 'save_weights', 'sha256_of',
     'unwrap_state_dict', 'use_safe_loading']

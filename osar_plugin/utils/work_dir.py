@@ -50,6 +50,32 @@ class _Progress(NamedTuple):
     saved: str
 
 
+def checkpoint_file(path: str | Path) -> Path:
+    """The checkpoint that a user names, by its file or by its work dir.
+
+    Args:
+        path: A checkpoint file, or the folder of a training; of that the
+            newest whole one, see :func:`find_checkpoint`.
+
+    Returns:
+        A file that is there.
+
+    Raises:
+        CheckpointError: If there is none.
+    """
+    place = Path(path).expanduser()
+    found = find_checkpoint(place) if place.is_dir() else place
+    if found is not None and found.is_file():
+        return found
+    missing = 'in the folder' if place.is_dir() else 'at'
+    pointer = place / 'last_checkpoint'
+    gone = f' It names {pointer.read_text("utf-8").strip()}, which is ' \
+        'not there.' if pointer.is_file() else ''
+    raise CheckpointError(
+        f'No checkpoint {missing} {str(path)!r}.{gone} Give a checkpoint '
+        'file, or the work dir of a training.')
+
+
 def find_checkpoint(work_dir: str | Path) -> Path | None:
     """The newest whole checkpoint that a training left in its work dir.
 

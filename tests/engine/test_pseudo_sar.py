@@ -570,7 +570,7 @@ def test_checkpoints_that_cannot_be_used(
 
     with pytest.raises(CheckpointError, match=r'no\.pth'):
         prepare(files.config, tmp_path / 'no.pth')
-    with pytest.raises(CheckpointError, match='no checkpoint'):
+    with pytest.raises(CheckpointError, match='No checkpoint in the folder'):
         (tmp_path / 'empty').mkdir()
         prepare(files.config, tmp_path / 'empty')
     wide = tmp_path / 'wide'

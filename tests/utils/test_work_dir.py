@@ -16,6 +16,7 @@ from mmengine.logging import HistoryBuffer, MMLogger
 from osar_plugin.io import atomic_write
 from osar_plugin.utils import work_dir as module
 from osar_plugin.utils.checkpoint import (
+    checkpoint_file,
     clean_leftovers,
     find_checkpoint,
     read_checkpoint,
@@ -300,3 +301,18 @@ def test_warnings_go_to_the_log_of_the_run(tmp_path):
     text = (tmp_path / 'log').read_text()
     assert 'WARNING' in text
     assert 'iter_6.pth is passed over' in text
+
+
+def test_a_checkpoint_that_a_user_names(tmp_path):
+    file = tmp_path / 'any.pth'
+    file.write_bytes(b'its reader judges it')
+    assert checkpoint_file(str(file)) == file
+    folder = tmp_path / 'run'
+    folder.mkdir()
+    with pytest.raises(CheckpointError, match="in the folder '.*run'"):
+        checkpoint_file(folder)
+    with pytest.raises(CheckpointError, match="at '.*absent'"):
+        checkpoint_file(tmp_path / 'absent')
+    (folder / 'last_checkpoint').write_text('/gone/epoch_1.pth')
+    with pytest.raises(CheckpointError, match='/gone/epoch_1.pth'):
+        checkpoint_file(folder)

@@ -26,8 +26,10 @@ from pathlib import Path
 from mmengine.config import Config
 
 from osar_plugin.utils import launch
-from osar_plugin.utils.checkpoint import find_checkpoint, sha256_of
-from osar_plugin.utils.errors import CheckpointError, ConfigError
+from osar_plugin.utils.checkpoint import sha256_of
+from osar_plugin.utils.errors import ConfigError
+from osar_plugin.utils.kept_runs import keep, kept
+from osar_plugin.utils.work_dir import checkpoint_file
 
 REPO = Path(__file__).resolve().parents[2]
 FUSED = '+ CDGF'
@@ -53,19 +55,6 @@ def run(tool: str, *arguments: str) -> None:
     subprocess.run(
         [sys.executable, f'tools/{tool}.py', *arguments], cwd=REPO,
         check=True)
-
-
-def kept(result: Path, made_with: str) -> dict | None:
-    """Figures of an earlier run under the same conditions."""
-    known = json.loads(result.read_text()) if result.is_file() else {}
-    return known if known.get('conditions') == made_with else None
-
-
-def keep(result: Path, figures: dict, made_with: str) -> dict:
-    """Write figures down and give them back."""
-    known = dict(figures, conditions=made_with)
-    result.write_text(json.dumps(known))
-    return known
 
 
 def train(name: str, seed: int, args: argparse.Namespace) -> dict:
@@ -212,12 +201,7 @@ def check(args: argparse.Namespace) -> None:
             f'The row {FUSED!r} needs --translator FILE: train one with '
             'tools/train.py configs/demo/bbdm_hoss.py, or leave the row out '
             'with --rows.')
-    path = args.translator
-    found = find_checkpoint(path) if path.is_dir() else path
-    if found is None or not Path(found).is_file():
-        raise CheckpointError(
-            f'--translator {path}: no checkpoint there.')
-    args.translator = Path(found).resolve()
+    args.translator = checkpoint_file(args.translator).resolve()
 
 
 def main() -> None:
