@@ -104,12 +104,13 @@ def register(matcher: Any, pair: RenderedPair, args: argparse.Namespace
 def resized(pair: RenderedPair, side: int) -> RenderedPair:
     """A pair at another size, for timing."""
     size = (side, side)
-    masks = [resize(m.astype(np.float32), size) > 0.999 for m in (
-        pair.fixed_valid, pair.moving_valid)]
+    fixed_valid, moving_valid = (
+        resize(mask.astype(np.float32), size) > 0.999
+        for mask in (pair.fixed_valid, pair.moving_valid))
     flow = np.zeros((2, *size), np.float32)
     return RenderedPair(
         pair.name, resize(pair.fixed, size), resize(pair.moving, size),
-        *masks, flow, np.ones(size, bool))
+        fixed_valid, moving_valid, flow, np.ones(size, bool))
 
 
 def speed(matcher: Any, pairs: list[RenderedPair], side: int,
@@ -131,7 +132,7 @@ def measure(method: str, args: argparse.Namespace) -> dict[str, Any]:
     matcher = build(method)
     records = protocol.pairs[:args.limit or None]
     errors: dict[str, dict[str, PairErrors]] = dict(all={}, masked={})
-    first = []
+    first: list[RenderedPair] = []
     for record in records:
         pair = render(record, protocol.size, args.data_root)
         if len(first) < args.timed:
