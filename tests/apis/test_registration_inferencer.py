@@ -588,3 +588,73 @@ def test_grids_and_tiles() -> None:
         assert min(b.x for b in boxes) == min(b.y for b in boxes) == 0
         assert max(b.x + b.width for b in boxes) == 1000
         assert max(b.y + b.height for b in boxes) == 900
+
+
+def test_a_moving_image_with_control_points_only(tmp_path) -> None:
+    """As radar products come: no geotransform, points in degrees."""
+    image = scene()
+    fixed = write(tmp_path / 'f.tif', image)
+    at = np.array([[x, y] for x in (-0.5, 89.5, 179.5)
+                   for y in (-0.5, 74.5, 149.5)])
+    world = world_of(at)
+    degrees = rasterio.warp.transform(
+        UTM, 'EPSG:4326', world[:, 0], world[:, 1])
+    gcps = [rasterio.control.GroundControlPoint(
+        row=y + 0.5, col=x + 0.5, x=u, y=v) for (x, y), u, v in zip(
+            at.tolist(), *degrees, strict=True)]
+    moving = tmp_path / 'm.tif'
+    with rasterio.open(
+            moving, 'w', driver='GTiff', count=1, height=SIZE[0],
+            width=SIZE[1], dtype='uint8') as file:
+        file.write(moved(image), 1)
+        file.gcps = gcps, rasterio.crs.CRS.from_epsg(4326)
+    found = RegistrationInferencer(known(TRUE))(fixed, moving)
+    assert found.ok, found.reason
+    # The polynomial through the points is good to a tenth of a pixel.
+    np.testing.assert_allclose(found.points(at), apply(TRUE, at), atol=0.1)
+    found.write(tmp_path / 'g.tif', 'geotransform')
+    with rasterio.open(tmp_path / 'g.tif') as file:
+        assert not file.gcps[0] and file.crs.to_string() == UTM
+        np.testing.assert_allclose(
+            pixels_of(file.transform, world), apply(TRUE, at), atol=0.1)
+    with pytest.raises(ConfigError, match='can be no reference'):
+        RegistrationInferencer(known(TRUE))(moving, fixed)
+
+
+def test_what_a_file_says_of_its_bands_stays(tmp_path) -> None:
+    image = scene((600, 540))
+    fixed = write(tmp_path / 'f.tif', image)
+    bands = np.stack([image, 255 - image, image // 2]).astype(np.float32)
+    moving = write(tmp_path / 'm.tif', bands, compress='lzw')
+    with rasterio.open(moving, 'r+') as file:
+        for i, name in enumerate(('VV', 'VH', 'angle'), 1):
+            file.set_band_description(i, name)
+        file.units, file.scales = ('dB', 'dB', 'deg'), (1., 0.5, 2.)
+        file.update_tags(2, LOOKS='4', STATISTICS_MEAN='3')
+        file.build_overviews([2, 4], Resampling.average)
+    found = RegistrationInferencer(known(np.eye(2, 3)))(fixed, moving)
+    found.write(tmp_path / 'o.tif')
+    with rasterio.open(tmp_path / 'o.tif') as file:
+        assert file.descriptions == ('VV', 'VH', 'angle')
+        assert (file.units, file.scales) == (
+            ('dB', 'dB', 'deg'), (1., 0.5, 2.))
+        assert file.tags(2) == dict(LOOKS='4')
+        assert file.overviews(1) == [2, 4]
+        assert file.compression.name == 'lzw' and file.nodata is None
+        np.testing.assert_allclose(file.read(), bands, atol=1e-3)
+        assert file.dataset_mask().all()
+
+
+def test_colour_tables_are_not_averaged(tmp_path) -> None:
+    image = scene() // 64
+    fixed = write(tmp_path / 'f.tif', scene())
+    moving = write(tmp_path / 'm.tif', image)
+    with rasterio.open(moving, 'r+') as file:
+        file.write_colormap(1, {0: (0, 0, 0), 1: (9, 8, 7)})
+    found = RegistrationInferencer(known(np.eye(2, 3)))(fixed, moving)
+    with pytest.raises(ConfigError, match='nearest'):
+        found.write(tmp_path / 'o.tif')
+    found.write(tmp_path / 'o.tif', resampling='nearest')
+    with rasterio.open(tmp_path / 'o.tif') as file:
+        assert file.colormap(1)[1][:3] == (9, 8, 7)
+        np.testing.assert_array_equal(file.read(1), image)

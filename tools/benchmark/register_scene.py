@@ -44,17 +44,33 @@ def truth(size: int) -> np.ndarray:
         0.6, 1.004, (0.006 * size, -0.004 * size), (middle, middle))
 
 
-def draw_cell(row: int, column: int, empty: bool) -> np.ndarray:
-    """Fields and roofs of a cell, or none."""
-    image = np.full((CELL, CELL), 90, np.uint8)
-    if empty:
-        return image
-    rng = np.random.default_rng([row, column])
-    for _ in range(90):
-        box = (tuple(rng.uniform(0, CELL, 2)),
-               tuple(rng.uniform(10, 120, 2)), rng.uniform(0, 180))
+def draw_boxes(image: np.ndarray, count: int, longest: float,
+               rng: np.random.Generator) -> None:
+    """Fill rectangles at all angles into an image."""
+    height, width = image.shape
+    for _ in range(count):
+        box = ((rng.uniform(0, width), rng.uniform(0, height)),
+               tuple(rng.uniform(longest / 12, longest, 2)),
+               rng.uniform(0, 180))
         corners = np.rint(cv2.boxPoints(box)).astype(np.int32)
         cv2.fillPoly(image, [corners], int(rng.integers(20, 235)))
+
+
+def draw_land(size: int) -> np.ndarray:
+    """What is larger than a cell, at a tenth of the resolution."""
+    land = np.full((-(-size // 10) + CELL, ) * 2, 90, np.uint8)
+    draw_boxes(land, len(land)**2 // 3000, 160, np.random.default_rng(1))
+    return land
+
+
+def draw_cell(land: np.ndarray, box: Any, empty: bool) -> np.ndarray:
+    """Land with fields and roofs on it, or nothing."""
+    if empty:
+        return np.full((CELL, CELL), 90, np.uint8)
+    y, x = box.y // 10, box.x // 10
+    image = cv2.resize(land[y:y + CELL // 10, x:x + CELL // 10],
+                       (CELL, CELL), interpolation=cv2.INTER_NEAREST)
+    draw_boxes(image, 40, 120, np.random.default_rng([box.y, box.x]))
     return image
 
 
@@ -72,11 +88,10 @@ def make_pair(folder: Path, size: int) -> None:
     """Write fixed.tif and moving.tif."""
     rasterio = require('rasterio', 'geo')
     window = require('rasterio.windows', 'geo').Window
-    cells = -(-size // CELL)
+    land = draw_land(size)
     with rasterio.open(folder / 'fixed.tif', 'w', **profile(size)) as file:
         for box in blocks((size, size), CELL):
-            row, column = box.y // CELL, box.x // CELL
-            cell = draw_cell(row, column, column >= 0.75 * cells)
+            cell = draw_cell(land, box, box.x >= 0.75 * size)
             file.write(cell[None, :box.height, :box.width],
                        window=window(*box))
     source = FileRaster(folder / 'fixed.tif')
