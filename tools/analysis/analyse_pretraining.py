@@ -64,7 +64,7 @@ from osar_plugin.utils.errors import (
     DatasetNotFoundError,
     MissingDependencyError,
 )
-from osar_plugin.utils.work_dir import find_checkpoint
+from osar_plugin.utils.work_dir import checkpoint_file
 from osar_plugin.visualization import pretraining as drawing
 from osar_plugin.visualization.reid import spread, write_png
 
@@ -296,7 +296,7 @@ class Sheets:
 
     def umap(self) -> None:
         """Both sensors in a plane that keeps neighbours together."""
-        umap = require('umap', 'vis')
+        umap = require('umap', 'umap')
         features = self.collected.features
         points = umap.UMAP(random_state=self.args.seed).fit_transform(
             torch.cat([features[name] for name in SENSORS]).numpy())
@@ -483,7 +483,7 @@ def choose_figures(args: argparse.Namespace, encoder: FrozenEncoder
     if not hasattr(encoder.model, 'reconstruction'):
         names.remove('reconstruction')
     try:
-        require('umap', 'vis')
+        require('umap', 'umap')
     except MissingDependencyError:
         names.remove('umap')
         print_log('umap-learn is not installed: no figure umap.', 'current')
@@ -501,12 +501,8 @@ def load_encoder(args: argparse.Namespace, wants_decoders: bool
     path: str | None = args.checkpoint
     if path == 'untrained':
         path = None
-    elif Path(args.checkpoint).is_dir():
-        found = find_checkpoint(args.checkpoint)
-        if found is None:
-            raise ConfigError(
-                f'{args.checkpoint}: no checkpoint in this folder.')
-        path = str(found)
+    else:
+        path = str(checkpoint_file(args.checkpoint))
     encoder = FrozenEncoder(
         load_config(args.config, args.cfg_options), path, args.device,
         args.seed)

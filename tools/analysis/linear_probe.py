@@ -51,7 +51,7 @@ from osar_plugin.utils import launch
 from osar_plugin.utils.config import load_config
 from osar_plugin.utils.config_values import require_range
 from osar_plugin.utils.errors import ConfigError, DataFormatError
-from osar_plugin.utils.work_dir import find_checkpoint
+from osar_plugin.utils.work_dir import checkpoint_file
 
 TRAINED, UNTRAINED = 'trained', 'untrained'
 
@@ -268,12 +268,8 @@ def main() -> None:
     require_range(1, shots=args.shots)
     if args.balanced and args.shots is None:
         raise ConfigError('--balanced is of --shots: give both.')
-    if args.checkpoint and Path(args.checkpoint).is_dir():
-        found = find_checkpoint(args.checkpoint)
-        if found is None:
-            raise ConfigError(
-                f'{args.checkpoint}: no checkpoint in this folder.')
-        args.checkpoint = str(found)
+    if args.checkpoint:
+        args.checkpoint = str(checkpoint_file(args.checkpoint))
     results = probe_all(args)
     Console(width=100).print(table(results))
     if args.out:
