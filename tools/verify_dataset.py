@@ -20,14 +20,10 @@ import argparse
 import csv
 import json
 import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from itertools import groupby
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import Progress, TimeElapsedColumn
 from rich.table import Table
 
 try:
@@ -38,6 +34,7 @@ except ModuleNotFoundError:
     from osar_plugin.utils.verification import KINDS
 from osar_plugin.io import atomic_write
 from osar_plugin.utils.errors import ConfigError, OSARError
+from osar_plugin.utils.progress import progress_bar
 from osar_plugin.utils.termination import orderly_termination
 from osar_plugin.utils.verification import (
     MANIFEST,
@@ -51,7 +48,6 @@ from osar_plugin.utils.verification.manifest import shown
 
 WRONG, USER_ERROR, INTERRUPTED = 1, 2, 130
 COLUMNS = ('kind', 'warning', 'path', 'found', 'expected', 'cure')
-_REFRESH = 0.1  # seconds between two drawings of the progress bar
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -129,29 +125,6 @@ def check_args(args: argparse.Namespace) -> None:
         raise ConfigError(
             f'--report {args.report} lies in the data set, where it would be '
             'a file too many next time. Give another folder.')
-
-
-@contextmanager
-def progress_bar(label: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar on stderr; nothing where that is no terminal."""
-    console = Console(stderr=True)
-    # Drawn from here, not from a thread: processes are forked meanwhile.
-    bar = Progress(
-        *Progress.get_default_columns(), TimeElapsedColumn(),
-        console=console, disable=not console.is_terminal, transient=True,
-        auto_refresh=False)
-    task = bar.add_task(label, total=None)
-    drawn = 0.0
-
-    def show(done: int, total: int) -> None:
-        nonlocal drawn
-        now = time.monotonic()
-        if now - drawn >= _REFRESH or done == total:
-            bar.update(task, completed=done, total=total, refresh=True)
-            drawn = now
-
-    with bar:
-        yield show
 
 
 def run(args: argparse.Namespace) -> Report:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import statistics
 import subprocess
 import sys
@@ -31,6 +30,7 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from osar_plugin.compat import prepare_torchvision
+from osar_plugin.utils.measuring import peak_bytes
 
 OURS = 'osar_plugin.AtomicCheckpointHook'
 STOCK = 'mmengine.CheckpointHook'
@@ -91,11 +91,6 @@ def build(folder: str, mib: float, hook: str, hooks: tuple[str, ...] = (),
         randomness=dict(seed=0))))
 
 
-def peak() -> float:
-    """Largest resident memory of this process so far, MiB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-
-
 def save_cost(hook: str, mib: float, repeats: int) -> dict[str, Any]:
     """Seconds, bytes and memory of one checkpoint, in this process."""
     with tempfile.TemporaryDirectory() as folder:
@@ -103,7 +98,7 @@ def save_cost(hook: str, mib: float, repeats: int) -> dict[str, Any]:
         runner.train()
         saver = next(h for h in runner.hooks if hasattr(h, 'saved_at')
                      or type(h).__name__ == 'CheckpointHook')
-        before, seconds = peak(), []
+        before, seconds = peak_bytes(), []
         for step in range(repeats):
             begin = time.perf_counter()
             saver._save_checkpoint_with_step(
@@ -112,7 +107,7 @@ def save_cost(hook: str, mib: float, repeats: int) -> dict[str, Any]:
         file = next(Path(folder).glob('iter_*.pth'))
         return dict(
             hook=hook, mib=mib, seconds=statistics.median(seconds),
-            bytes=file.stat().st_size, memory=peak() - before)
+            bytes=file.stat().st_size, memory=(peak_bytes() - before) / 2**20)
 
 
 def step_cost(iterations: int) -> dict[str, float]:

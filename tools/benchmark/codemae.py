@@ -19,11 +19,8 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import resource
-import statistics
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -38,6 +35,7 @@ from osar_plugin.registry import MODELS
 from osar_plugin.utils.config import load_config
 from osar_plugin.utils.devices import has_bfloat16
 from osar_plugin.utils.errors import OSARError
+from osar_plugin.utils.measuring import median_seconds, peak_bytes
 
 ROOT = Path(__file__).resolve().parents[2]
 DTYPES = {'fp32': None, 'bf16': torch.bfloat16, 'fp16': torch.float16}
@@ -148,16 +146,7 @@ def parts_of(model: Any, batch: dict[str, Tensor]
 
 def seconds(function: Callable[[], Any], args: argparse.Namespace) -> float:
     """Median of a call, after one that is not counted."""
-    clock = time.process_time if args.clock == 'cpu' else time.perf_counter
-    spent = []
-    for index in range(args.steps + 1):
-        start = clock()
-        function()
-        if args.device != 'cpu':
-            torch.cuda.synchronize()
-        if index:
-            spent.append(clock() - start)
-    return statistics.median(spent)
+    return median_seconds(function, args.steps, args.device, args.clock)
 
 
 def matmul_rate(args: argparse.Namespace) -> float:
@@ -167,14 +156,6 @@ def matmul_rate(args: argparse.Namespace) -> float:
     a, b = (torch.randn(side, side, device=args.device, dtype=dtype)
             for _ in range(2))
     return 2 * side**3 / seconds(lambda: a @ b, args) / 1e9
-
-
-def peak_gib(device: str) -> float:
-    """Most memory in use so far, GiB."""
-    if device != 'cpu':
-        return torch.cuda.max_memory_allocated() / 2**30
-    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return used / (2**30 if sys.platform == 'darwin' else 2**20)
 
 
 class Trainer:
@@ -232,7 +213,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     whole = seconds(trainer.step, args)
     row = dict(
         form=args.form, dtype=args.dtype, loss=first, seconds=whole,
-        peak_gib=peak_gib(args.device), matmul=matmul_rate(args),
+        peak_gib=peak_bytes(args.device) / 2**30, matmul=matmul_rate(args),
         gflops=counter.get_total_flops() / 1e9)
     if args.form != 'plain':
         row['parts'] = trainer.parts()

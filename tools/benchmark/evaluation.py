@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import time
@@ -34,6 +33,7 @@ from osar_plugin.evaluation.ranking import (
     squared_distances,
 )
 from osar_plugin.utils.errors import ConfigError
+from osar_plugin.utils.measuring import peak_bytes
 
 _PROTOCOLS = ('ALL', 'ALL-xcam', 'O2S', 'S2O')
 
@@ -59,12 +59,6 @@ def draw(num_query: int, num_gallery: int,
             part.mul_(3).add_(centres[pids[-1][rows]])
         sides.append(features)
     return sides[0], sides[1], Labels(*pids, *modality)
-
-
-def peak() -> float:
-    """Most memory this process has held, GiB."""
-    scale = 2**30 if sys.platform == 'darwin' else 2**20
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / scale
 
 
 def lap(function: Any, *args: Any, **kwargs: Any) -> tuple[float, Any]:
@@ -141,7 +135,7 @@ def child(args: argparse.Namespace) -> None:
     torch.set_num_threads(args.threads)
     query, gallery, labels = draw(
         args.child_size[0], args.child_size[1], args.channels)
-    before = peak()
+    before = peak_bytes()
     # Libraries load and set up on the first call.
     evaluate_features(
         query[:8], gallery[:64],
@@ -149,7 +143,8 @@ def child(args: argparse.Namespace) -> None:
         [Task('ALL', torch.ones(8).bool(), torch.ones(64).bool())])
     result = _KINDS[args.child](
         query, gallery, labels, args.memory * 2**20, args.repeats)
-    result.update(peak=peak(), above=peak() - before)
+    used = peak_bytes()
+    result.update(peak=used / 2**30, above=(used - before) / 2**30)
     sys.stdout.write('\n' + json.dumps(result) + '\n')
 
 

@@ -13,9 +13,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import statistics
 import sys
-import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -23,6 +21,7 @@ from typing import Any
 import torch
 
 from osar_plugin.models.backbones import ITPN, HiViT
+from osar_plugin.utils.measuring import median_seconds
 
 MODELS: dict[str, Callable[[], Any]] = {
     'itpn-base': lambda: ITPN(modality='rgb', num_outs=3),
@@ -46,22 +45,6 @@ def step(model: Any, images: torch.Tensor, keep: torch.Tensor | None,
                 loss = loss + level.float().square().mean()
     loss.backward()
     model.zero_grad(set_to_none=True)
-
-
-def milliseconds(function: Callable[[], None], args: argparse.Namespace
-                 ) -> float:
-    """Median of a call, after one that is not counted."""
-    clock = (time.process_time if args.clock == 'cpu' else
-             time.perf_counter)
-    seconds = []
-    for index in range(args.steps + 1):
-        start = clock()
-        function()
-        if args.device != 'cpu':
-            torch.cuda.synchronize()
-        if index:
-            seconds.append(clock() - start)
-    return 1000 * statistics.median(seconds)
 
 
 def parse_args() -> argparse.Namespace:
@@ -106,9 +89,9 @@ def main() -> None:
             whole = None
             for ratio in args.ratios:
                 keep = order[:, :int(196 * (1 - ratio))] if ratio else None
-                spent = milliseconds(
+                spent = 1000 * median_seconds(
                     partial(step, model, images, keep, DTYPES[precision]),
-                    args)
+                    args.steps, args.device, args.clock)
                 whole = whole or spent
                 lines.append(f'| {name} | {precision} | {ratio:g} '
                              f'| {spent:.1f} | {spent / whole:.2f} |')

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -32,6 +31,7 @@ from osar_plugin.io import atomic_write
 from osar_plugin.utils import launch
 from osar_plugin.utils.errors import ConfigError
 from osar_plugin.utils.geometry import apply, invert, similarity
+from osar_plugin.utils.measuring import peak_bytes
 
 CELL = 500
 """Side in pixels of what is drawn at once."""
@@ -133,9 +133,7 @@ def measure(folder: Path, args: argparse.Namespace) -> dict[str, Any]:
             max_px=float(error.max()),
             write_seconds=time.perf_counter() - registered,
             write_cpu_seconds=time.process_time() - used)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    result['peak_mib'] = peak / (
-        2**20 if sys.platform == 'darwin' else 2**10)
+    result['peak_mib'] = peak_bytes() / 2**20
     return result
 
 

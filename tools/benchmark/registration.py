@@ -23,7 +23,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import resource
 import subprocess
 import sys
 import time
@@ -55,6 +54,7 @@ from osar_plugin.models.registration.match import MatchSettings
 from osar_plugin.registry import MODELS
 from osar_plugin.utils import launch
 from osar_plugin.utils.errors import ConfigError
+from osar_plugin.utils.measuring import peak_bytes
 
 METHODS: dict[str, dict[str, Any]] = {
     'identity': dict(type='osar_plugin.CallableMatcher',
@@ -143,12 +143,10 @@ def measure(method: str, args: argparse.Namespace) -> dict[str, Any]:
                 pair_errors(flow, pair.flow, valid)
     rates = {str(side): speed(matcher, first, side, args)
              for side in args.sizes}
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return dict(
         figures={area: summarise_pairs(list(found.values()))
                  for area, found in errors.items()},
-        pairs_per_second=rates, peak_mib=peak / (
-            2**20 if sys.platform == 'darwin' else 2**10),
+        pairs_per_second=rates, peak_mib=peak_bytes() / 2**20,
         errors={area: {name: list(e) for name, e in found.items()}
                 for area, found in errors.items()})
 

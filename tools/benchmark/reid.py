@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import resource
 import statistics
 import subprocess
 import sys
@@ -24,6 +23,7 @@ import torch
 
 from osar_plugin.registry import MODELS
 from osar_plugin.structures import ReIDDataSample
+from osar_plugin.utils.measuring import peak_bytes
 
 # name: (attention, bfloat16)
 VARIANTS = {
@@ -135,14 +135,7 @@ def measure(variant: str, args: argparse.Namespace) -> dict[str, float]:
         test_ips=args.batch / inference,
         test_share=step_flops(args.batch, False) / inference / rate,
         rate=rate,
-        memory=peak_memory(args.device))
-
-
-def peak_memory(device: str) -> float:
-    """Peak bytes of this process, or of its device."""
-    if device != 'cpu':
-        return float(torch.cuda.max_memory_allocated())
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024.
+        memory=peak_bytes(args.device))
 
 
 def parse_args() -> argparse.Namespace:

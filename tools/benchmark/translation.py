@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import subprocess
 import sys
 import tempfile
@@ -37,6 +36,7 @@ from osar_plugin.registry import MODELS
 from osar_plugin.utils.config import load_config
 from osar_plugin.utils.devices import has_bfloat16
 from osar_plugin.utils.errors import ConfigError
+from osar_plugin.utils.measuring import peak_bytes
 
 ROOT = Path(__file__).resolve().parents[2]
 EVALUATE = ROOT / 'tools' / 'analysis' / 'evaluate_translation.py'
@@ -138,15 +138,7 @@ def measure(form: str, args: argparse.Namespace) -> dict[str, Any]:
         decode=decode, first=first, network=min(others),
         cpu=min(clock.cpu['denoiser'][1:]), rest=rest,
         # Of a machine with other work the fastest step says most.
-        step=min(others) + rest, memory=peak_memory(args.device))
-
-
-def peak_memory(device: str) -> float:
-    """Peak GiB of this process, or of its device."""
-    if device != 'cpu':
-        return torch.cuda.max_memory_allocated() / 2**30
-    scale = 2**30 if sys.platform == 'darwin' else 2**20
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / scale
+        step=min(others) + rest, memory=peak_bytes(args.device) / 2**30)
 
 
 def rate(row: dict[str, Any], steps: int) -> float:

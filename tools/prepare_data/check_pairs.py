@@ -20,14 +20,8 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from itertools import groupby
 from pathlib import Path
-
-from rich.console import Console
-from rich.progress import Progress, TimeElapsedColumn
 
 try:
     from osar_plugin.datasets.pair_check import KINDS
@@ -40,10 +34,10 @@ from osar_plugin.datasets.pair_check import LAYOUTS, Result, check
 from osar_plugin.datasets.pair_statistics import write_statistics
 from osar_plugin.io import atomic_write
 from osar_plugin.utils.errors import ConfigError, OSARError
+from osar_plugin.utils.progress import progress_bar
 from osar_plugin.utils.termination import orderly_termination
 
 WRONG, USER_ERROR, INTERRUPTED = 1, 2, 130
-_REFRESH = 0.1  # seconds between two drawings of the progress bar
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -89,29 +83,6 @@ def check_args(args: argparse.Namespace) -> None:
         raise ConfigError(
             f'--statistics {args.statistics}: is there already. Give '
             '--force to replace it, or another name.')
-
-
-@contextmanager
-def progress_bar(label: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar on stderr; nothing where that is no terminal."""
-    console = Console(stderr=True)
-    # Drawn from here, not from a thread: processes are forked meanwhile.
-    bar = Progress(
-        *Progress.get_default_columns(), TimeElapsedColumn(),
-        console=console, disable=not console.is_terminal, transient=True,
-        auto_refresh=False)
-    task = bar.add_task(label, total=None)
-    drawn = 0.0
-
-    def show(done: int, total: int) -> None:
-        nonlocal drawn
-        now = time.monotonic()
-        if now - drawn >= _REFRESH or done == total:
-            bar.update(task, completed=done, total=total, refresh=True)
-            drawn = now
-
-    with bar:
-        yield show
 
 
 def run(args: argparse.Namespace) -> Result:

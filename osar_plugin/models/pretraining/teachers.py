@@ -11,7 +11,7 @@ teacher, H W height and width in pixels.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -60,6 +60,43 @@ class Teacher(nn.Module):
     def forward(self, inputs: Mapping[str, Tensor]) -> Tensor:
         """Features (B, L, T) of a batch as the preprocessor gives it."""
         raise NotImplementedError
+
+
+class Standardize(nn.Module):
+    """The optical images of a batch, standardised as a teacher knows them.
+
+    Args:
+        mean: Of the images on the scale 0..1.
+        std: Likewise.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__()
+        for key, value in (('mean', mean), ('std', std)):
+            self.register_buffer(key, torch.tensor(value).view(-1, 1, 1))
+
+    def forward(self, inputs: Mapping[str, Tensor]) -> Tensor:
+        """(B, 3, H, W) of ``inputs['rgb01']``.
+
+        Raises:
+            DataFormatError: If the batch does not have it.
+        """
+        images = inputs.get('rgb01')
+        if images is None:
+            raise DataFormatError(
+                f'inputs has {sorted(inputs)}, but no rgb01, the optical '
+                'images on the scale 0..1 that the teacher sees: use '
+                'osar_plugin.PairPretrainPreprocessor.')
+        return (images - self.mean) / self.std
+
+
+def warn_of_random_weights() -> None:
+    """For teachers that are built to measure speed, or by mistake."""
+    print_log('The teacher has random weights: nothing can be learned from '
+              'it.', 'current', logging.WARNING)
 
 
 class Apart:
@@ -196,10 +233,8 @@ class DINOv3Teacher(Teacher):
         if checkpoint not in ('hub', 'random'):
             load_teacher(self.vit, checkpoint)
         if checkpoint == 'random':
-            print_log('The teacher has random weights: nothing can be '
-                      'learned from it.', 'current', logging.WARNING)
-        for key, value in (('mean', mean), ('std', std)):
-            self.register_buffer(key, torch.tensor(value).view(-1, 1, 1))
+            warn_of_random_weights()
+        self.standardize = Standardize(mean, std)
 
     def forward(self, inputs: Mapping[str, Tensor]) -> Tensor:
         """Normalised features (B, L, T) float32 of ``inputs['rgb01']``.
@@ -207,15 +242,7 @@ class DINOv3Teacher(Teacher):
         Raises:
             DataFormatError: If the batch does not have it.
         """
-        images = inputs.get('rgb01')
-        if images is None:
-            raise DataFormatError(
-                f'inputs has {sorted(inputs)}, but no rgb01, the optical '
-                'images on the scale 0..1 that the teacher sees: use '
-                'osar_plugin.PairPretrainPreprocessor.')
-        mean: Any = self.mean
-        std: Any = self.std
-        images = (images - mean) / std
+        images = self.standardize(inputs)
         dtype = half_precision(self.amp, images.device)
         with torch.autocast(images.device.type, dtype or torch.bfloat16,
                             enabled=dtype is not None):

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
-from mmengine.logging import print_log
 from torch import Tensor
 
 from ...registry import MODELS
 from ...utils.config_values import Buildable, require_range
-from ...utils.errors import ConfigError, DataFormatError
+from ...utils.errors import ConfigError
 from ..backbones.pretrained import load_backbone
 from ..backbones.trunk import HierarchicalTrunk
-from .teachers import Teacher, normalized_features
+from .teachers import (
+    Standardize,
+    Teacher,
+    normalized_features,
+    warn_of_random_weights,
+)
 
 
 @MODELS.register_module()
@@ -49,13 +51,11 @@ class TrunkTeacher(Teacher):
                 'expected an osar_plugin.HiViT or osar_plugin.ITPN.')
         if checkpoint == 'random':
             self.trunk.init_weights()
-            print_log('The teacher has random weights: nothing can be '
-                      'learned from it.', 'current', logging.WARNING)
+            warn_of_random_weights()
         else:
             load_backbone(self.trunk, checkpoint)
         self.dim = int(self.trunk.embed_dim)
-        for key, value in (('mean', mean), ('std', std)):
-            self.register_buffer(key, torch.tensor(value).view(-1, 1, 1))
+        self.standardize = Standardize(mean, std)
 
     def forward(self, inputs: Mapping[str, Tensor]) -> Tensor:
         """Normalised tokens (B, L, D) float32 of ``inputs['rgb01']``.
@@ -63,14 +63,7 @@ class TrunkTeacher(Teacher):
         Raises:
             DataFormatError: If the batch does not have it.
         """
-        images = inputs.get('rgb01')
-        if images is None:
-            raise DataFormatError(
-                f'inputs has {sorted(inputs)}, but no rgb01: use '
-                'osar_plugin.PairPretrainPreprocessor.')
-        mean: Any = self.mean
-        std: Any = self.std
-        images = (images - mean) / std
+        images = self.standardize(inputs)
         output = self.trunk.trunk(
             self.trunk.embed(images, 'rgb'), self.trunk.grid_of(images))
         return normalized_features(output.tokens)
