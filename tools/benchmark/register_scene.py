@@ -176,6 +176,8 @@ def main() -> None:
         result = measure(Path(args.child), args)
         sys.stdout.write('\n' + json.dumps(result) + '\n')
         return
+    if args.folder:
+        Path(args.folder).mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=args.folder) as folder:
         make_pair(Path(folder), args.size)
         result = child(Path(folder), args)
