@@ -89,6 +89,15 @@ class SceneList(BaseDataset):
 
     def load_data_list(self) -> list[dict[str, Any]]:
         """List the images that the draw leaves."""
+        rows = self.read_rows()
+        labels = np.array([row['label'] for row in rows])
+        picks = draw_shots(
+            labels, len(self.metainfo['classes']), self.shots, self.seed,
+            self.balanced)
+        return [rows[pick] for pick in picks.tolist()]
+
+    def read_rows(self) -> list[dict[str, Any]]:
+        """All rows of the list."""
         path = Path(self.data_root) / self.list_file
         try:
             text = path.read_text(encoding='utf-8')
@@ -105,11 +114,7 @@ class SceneList(BaseDataset):
             if line.strip()]
         if not rows:
             raise DataFormatError(f'{path}: names no image.')
-        labels = np.array([row['label'] for row in rows])
-        picks = draw_shots(
-            labels, len(self.metainfo['classes']), self.shots, self.seed,
-            self.balanced)
-        return [rows[pick] for pick in picks.tolist()]
+        return rows
 
     def _parse(self, words: list[str], where: str) -> dict[str, Any]:
         """A row from a line."""
@@ -124,11 +129,30 @@ class SceneList(BaseDataset):
             raise DataFormatError(
                 f'{where}: class index {label!r}; expected 0 to '
                 f'{count - 1}. Check `classes` and `columns`.')
-        name = Path(entry.get('folder', '')) / entry.get(
+        return self.row(self.locate(entry, where), int(label))
+
+    def locate(self, entry: dict[str, str], where: str) -> Path:
+        """The image of a line, relative to ``data_root``.
+
+        Args:
+            entry: Words of the line by column.
+            where: File and line, for messages.
+        """
+        return Path(entry.get('folder', '')) / entry.get(
             'file', entry.get(self.modality, ''))
+
+    def row(self, name: Path, label: int) -> dict[str, Any]:
+        """The sample of an image, relative to ``data_root``."""
         return dict(
-            img_path=str(Path(self.data_root) / name), label=int(label),
+            img_path=str(Path(self.data_root) / name), label=label,
             modality=MODALITIES[self.modality])
+
+
+def shuffled(count: int, seed: int) -> np.ndarray:
+    """Row numbers 0 to ``count`` - 1 in the order of the official draw."""
+    order = np.arange(count)
+    np.random.RandomState(_SEED + seed).shuffle(order)
+    return order
 
 
 def draw_shots(
@@ -152,8 +176,7 @@ def draw_shots(
     """
     if shots is None:
         return np.arange(len(labels))
-    order = np.arange(len(labels))
-    np.random.RandomState(_SEED + seed).shuffle(order)
+    order = shuffled(len(labels), seed)
     if not balanced:
         if len(order) < shots * num_classes:
             raise ConfigError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .damage import BRIGHTMetric
 from .frechet import FrechetInceptionMetric
 from .ranking import (
     PROTOCOLS,
@@ -17,9 +18,12 @@ from .ranking import (
 from .registration import RegistrationMetric
 from .reid import ReIDMetric
 from .rerank import k_reciprocal
+from .segmentation import LoveDASubmission
 from .translation import TranslationMetric
 
 __all__ = [
+    'LoveDASubmission',
+    'BRIGHTMetric',
     'PROTOCOLS', 'FrechetInceptionMetric', 'Labels', 'Protocol',
     'RankingResult', 'ReIDMetric', 'RegistrationMetric', 'Task',
     'TranslationMetric',

@@ -23,6 +23,15 @@ from .augmentation import (
     PillowResize,
     RandomErasing,
 )
+from .damage import (
+    DamageColorJitter,
+    DamageRandomCrop,
+    DamageRandomFlip,
+    DamageRandomScale,
+    DamageRotate90,
+    LoadDamagePair,
+    PackDamageInputs,
+)
 from .denoise import SARDenoise, truncate_lowest
 from .joint import PairFlip
 from .loading import LoadOpticalOrSAR, ShipSize, ship_size
@@ -43,9 +52,14 @@ from .registration import (
     SARAppearance,
 )
 from .sar import SARToUint8, scale_by_max, scale_by_percentiles
+from .segmentation import LoadLabelMap
 
 __all__ = [
-    'ColorJitter', 'LoadOpticalOrSAR', 'LoadPair', 'LoadProtocolPair',
+    'LoadLabelMap',
+    'ColorJitter', 'DamageColorJitter', 'DamageRandomCrop',
+    'DamageRandomFlip', 'DamageRandomScale', 'DamageRotate90',
+    'LoadDamagePair', 'PackDamageInputs',
+    'LoadOpticalOrSAR', 'LoadPair', 'LoadProtocolPair',
     'LoadRegistrationPair', 'PackPairInputs', 'PackPretrainInputs',
     'PackReIDInputs', 'PackRegistrationInputs', 'PadRandomCrop', 'PairFlip',
     'PairHorizontalFlip', 'PairPipeline', 'PairRandomResizedCrop',

@@ -17,11 +17,13 @@ from __future__ import annotations
 from .dinov2 import DINOTokens, DINOv2
 from .hivit import HiViT
 from .itpn import ITPN
+from .pooling import MeanPoolNeck
 from .trunk import TrunkOutput
 from .vit import VisionTransformer, ViTOutput
 from .vit_dense import DenseViT
 
 __all__ = [
-    'DINOTokens', 'DINOv2', 'DenseViT', 'HiViT', 'ITPN', 'TrunkOutput',
+    'DINOTokens', 'DINOv2', 'DenseViT', 'HiViT', 'ITPN', 'MeanPoolNeck',
+    'TrunkOutput',
     'ViTOutput', 'VisionTransformer'
 ]
