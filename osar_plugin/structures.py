@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from mmengine.structures import BaseDataElement
+from mmengine.structures import BaseDataElement, PixelData
 
 
 class ReIDDataSample(BaseDataElement):
@@ -31,3 +31,37 @@ class ReIDDataSample(BaseDataElement):
     modality: int
     size: torch.Tensor
     feature: torch.Tensor
+
+
+class DamageDataSample(BaseDataElement):
+    """What is known of a pair of images before and after an event.
+
+    Metainfo:
+        image_id (str): Name of the tile.
+        event (str): Name of the event, e.g. ``'turkey-earthquake'``.
+        disaster (str): Its kind, e.g. ``'earthquake'``.
+        optical_path, sar_path, seg_map_path (str): The files.
+        ori_shape, img_shape (tuple): (H, W) of the file, and of the sample.
+        sample_idx (int): Row in the data set.
+
+    Data fields:
+        gt_damage (PixelData): (1, H, W) uint8: 0 background, 1 intact, 2
+            damaged, 3 destroyed, 255 not known.
+        pred_damage (PixelData): (1, H, W) uint8, set by ``predict``.
+        pred_building (PixelData): (1, H, W) uint8, 1 where there is one.
+        damage_logits (PixelData): (4, H, W) float32, where asked for.
+        building_logits (PixelData): (2, H, W) float32, where asked for.
+    """
+
+    gt_damage: PixelData
+    pred_damage: PixelData
+    pred_building: PixelData
+    damage_logits: PixelData
+    building_logits: PixelData
+
+    @property
+    def gt_building(self) -> PixelData:
+        """(1, H, W) uint8: 1 where there is a building, 255 not known."""
+        damage = self.gt_damage.data
+        return PixelData(data=torch.where(
+            damage == 255, damage, damage.clamp(max=1)))

@@ -11,7 +11,8 @@
 3. The truth of the same picture: :meth:`.cover.Land.labels`,
    :meth:`.cover.Land.boxes`, and :meth:`.cover.Land.damage` after
    :func:`.cover.damaged`.
-4. :mod:`.sen12` and :mod:`.ospretrain` write sets of pairs.
+4. :mod:`.sen12` and :mod:`.ospretrain` write sets of pairs, :mod:`.bright`
+   pairs before and after an event with maps of damage.
 """
 from __future__ import annotations
 
