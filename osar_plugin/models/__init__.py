@@ -2,6 +2,16 @@
 
 from __future__ import annotations
 
-from . import backbones, pretraining, registration, reid, translation
+from . import (
+    backbones,
+    damage,
+    pretraining,
+    registration,
+    reid,
+    translation,
+)
 
-__all__ = ['backbones', 'pretraining', 'registration', 'reid', 'translation']
+__all__ = [
+    'backbones', 'damage', 'pretraining', 'registration', 'reid',
+    'translation'
+]
