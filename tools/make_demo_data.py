@@ -26,20 +26,26 @@ except ModuleNotFoundError:
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
     from osar_plugin.datasets.synthetic import WorldError
 from osar_plugin.datasets.synthetic import (
+    BrightSettings,
+    DetectionSettings,
     HossSettings,
     OSPretrainSettings,
     PairSettings,
+    SegmentationSettings,
     Sen12Settings,
+    write_bright,
+    write_detection,
     write_hoss,
     write_ospretrain,
     write_pairs,
+    write_segmentation,
     write_sen12,
 )
 from osar_plugin.utils.termination import orderly_termination
 
 # Ships, which the demo of re-identification needs, and land.
 SHIPS = ('hoss', 'optisar_pair')
-SETS = (*SHIPS, 'sen12', 'ospretrain')
+SETS = (*SHIPS, 'sen12', 'ospretrain', 'bright', 'detection', 'segmentation')
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -49,6 +55,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter)
     hoss, pair = HossSettings(), PairSettings()
     sen12, land = Sen12Settings(), OSPretrainSettings()
+    tiles = SegmentationSettings()
+    bright = BrightSettings()
+    detection = DetectionSettings()
     parser.add_argument('out', type=Path, help='folder of the demo world')
     parser.add_argument('--seed', type=int, default=0)
     parser.add_argument(
@@ -65,6 +74,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
             ('--source-pairs', land.pairs, 'OSPretrain: pairs per source'),
             ('--unpaired', land.unpaired,
              'OSPretrain: unpaired images per sensor'),
+            ('--detection-images', detection.images,
+             'Detection: images of each sensor'),
+            ('--bright-tiles', bright.tiles,
+             'BRIGHT: tiles of 256 pixels of each of four events'),
+            ('--tiles', tiles.train,
+             'LoveDA: tiles to train on, a quarter more to evaluate on'),
             ('--land-size', land.size,
              'SEN12, OSPretrain: side of the images in pixels'),
             ('--workers', min(4, os.cpu_count() or 1), 'processes')):
@@ -90,13 +105,23 @@ def write_sets(args: argparse.Namespace) -> None:
     land = OSPretrainSettings(
         seed=args.seed, pairs=args.source_pairs, unpaired=args.unpaired,
         size=args.land_size)
+    detection = DetectionSettings(
+        seed=args.seed, images=args.detection_images)
+    bright = BrightSettings(seed=args.seed, tiles=args.bright_tiles)
+    tiles = SegmentationSettings(
+        seed=args.seed, train=args.tiles, val=max(1, args.tiles // 4))
     writers = {
+        'segmentation': ('LoveDA', partial(
+            write_segmentation, settings=tiles)),
         'hoss': ('HOSS', partial(write_hoss, settings=hoss)),
         'optisar_pair': ('OptiSar_Pair', partial(
             write_pairs, settings=pair)),
+        'bright': ('BRIGHT', partial(write_bright, settings=bright)),
         'sen12': ('SEN12', partial(write_sen12, settings=sen12)),
         'ospretrain': ('OSPretrain', partial(
-            write_ospretrain, settings=land))}
+            write_ospretrain, settings=land)),
+        'detection': ('Detection', partial(
+            write_detection, settings=detection))}
     for key in dict.fromkeys(args.sets):
         name, write = writers[key]
         begin = time.perf_counter()

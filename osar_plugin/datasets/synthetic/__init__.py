@@ -16,9 +16,10 @@ How a picture comes about:
    (rows, cols) from height, reflectivity, water and bright points.
 5. :mod:`.land` composes land (fields, forest, towns, harbours, shores) on
    the same :class:`~.scene.Scene`, with a map of what covers it.
-6. :mod:`.hoss`, :mod:`.optisar_pair`, :mod:`.land.sen12` and
-   :mod:`.land.ospretrain` decide who is seen when and write
-   the files; :mod:`.build` makes a set appear whole or not at all.
+6. :mod:`.hoss`, :mod:`.optisar_pair`, :mod:`.land.sen12`,
+   :mod:`.land.ospretrain` and :mod:`.land.detection` decide who is seen
+   when and write the files; :mod:`.build` makes a set appear whole or not
+   at all.
 
 Every ship, pass and image has its own random stream under the seed, so the
 bytes do not depend on the number of processes or on the order of work.
@@ -27,7 +28,10 @@ from __future__ import annotations
 
 from .build import WorldError
 from .hoss import HossSettings, write_hoss
+from .land.bright import BrightSettings, write_bright
+from .land.detection import DetectionSettings, write_detection
 from .land.ospretrain import OSPretrainSettings, write_ospretrain
+from .land.segmentation import SegmentationSettings, write_segmentation
 from .land.sen12 import Sen12Settings, write_sen12
 from .optical import OpticalCamera
 from .optisar_pair import PairSettings, write_pairs
@@ -36,7 +40,10 @@ from .scene import Frame, Pose, Scatterers, Scene, SceneObject
 from .ship import Paint, Ship, ShipPlan, draw_paint
 
 __all__ = [
-    'Frame', 'HossSettings', 'OSPretrainSettings', 'OpticalCamera', 'Paint',
-    'PairSettings', 'Pose', 'Radar', 'Scatterers', 'Scene', 'SceneObject',
-    'Sen12Settings', 'Ship', 'ShipPlan', 'WorldError', 'draw_paint',
-    'write_hoss', 'write_ospretrain', 'write_pairs', 'write_sen12']
+    'BrightSettings', 'write_bright',
+    'SegmentationSettings', 'write_segmentation',
+    'DetectionSettings', 'Frame', 'HossSettings', 'OSPretrainSettings',
+    'OpticalCamera', 'Paint', 'PairSettings', 'Pose', 'Radar', 'Scatterers',
+    'Scene', 'SceneObject', 'Sen12Settings', 'Ship', 'ShipPlan',
+    'WorldError', 'draw_paint', 'write_detection', 'write_hoss',
+    'write_ospretrain', 'write_pairs', 'write_sen12']
