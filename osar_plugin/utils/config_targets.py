@@ -156,6 +156,11 @@ def _paramwise_cfg(
         bypass_duplicate: bool = False) -> None: ...
 
 
+def _layer_decay(
+        decay_rate: float, num_layers: int | None = None,
+        rule: str = 'codemae') -> None: ...
+
+
 def _custom_keys(
         lr_mult: float = 1., decay_mult: float = 1., lr: float = 0.,
         weight_decay: float = 0., momentum: float = 0.,
@@ -410,7 +415,9 @@ def _given(path: str, node: dict, scope: str,
     if path in by_place:
         return [Target('', by_place[path])]
     if path == 'optim_wrapper.paramwise_cfg':
-        return [Target('', _paramwise_cfg)]
+        # Which constructor reads it stands beside it, out of sight from here.
+        layers = 'decay_rate' in node
+        return [Target('', _layer_decay if layers else _paramwise_cfg)]
     if path.startswith('optim_wrapper.paramwise_cfg.custom_keys.'):
         return [Target('', _custom_keys)]
     if node.get('type') is not None:
