@@ -1,0 +1,11 @@
+# DamageFormer on CoDe-MAE's encoder, the published protocol: train_set.txt to
+# train on, and the test list both to choose the checkpoint and to report,
+# which makes the figure too good by the choosing;
+# codemae_bright_val.py chooses on the validation list.
+_base_ = [
+    '_base_/models/damageformer.py', '_base_/datasets/bright.py',
+    '_base_/schedules/bright.py'
+]
+
+val_dataloader = dict(dataset=dict(split='test'))
+randomness = dict(seed=729729)
