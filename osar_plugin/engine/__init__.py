@@ -8,6 +8,7 @@ from .constructors import MergedGroupsConstructor
 from .guards import BadSampleHook, InvalidLossHook
 from .latent_statistics import LatentStatisticsHook
 from .layer_decay import LayerDecayConstructor
+from .normalization import SyncNormHook
 from .optim import CPUAmpOptimWrapper
 from .preemption import PreemptionHook
 from .pseudo_sar import PseudoSARHook
@@ -22,6 +23,6 @@ __all__ = [
     'CPUAmpOptimWrapper', 'DataCheckHook', 'ExactResumeHook',
     'InvalidLossHook', 'LatentStatisticsHook', 'LayerDecayConstructor',
     'MergedGroupsConstructor', 'PreemptionHook', 'PseudoSARHook',
-    'ReIDVisualizationHook', 'TrainingPlateauLR', 'WarmupCosineLR',
-    'wrap_blocks'
+    'ReIDVisualizationHook', 'SyncNormHook', 'TrainingPlateauLR',
+    'WarmupCosineLR', 'wrap_blocks'
 ]
