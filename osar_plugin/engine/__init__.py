@@ -8,7 +8,6 @@ from .constructors import MergedGroupsConstructor
 from .guards import BadSampleHook, InvalidLossHook
 from .latent_statistics import LatentStatisticsHook
 from .layer_decay import LayerDecayConstructor
-from .normalization import SyncNormHook
 from .optim import CPUAmpOptimWrapper
 from .preemption import PreemptionHook
 from .pseudo_sar import PseudoSARHook
@@ -23,6 +22,6 @@ __all__ = [
     'CPUAmpOptimWrapper', 'DataCheckHook', 'ExactResumeHook',
     'InvalidLossHook', 'LatentStatisticsHook', 'LayerDecayConstructor',
     'MergedGroupsConstructor', 'PreemptionHook', 'PseudoSARHook',
-    'ReIDVisualizationHook', 'SyncNormHook', 'TrainingPlateauLR',
-    'WarmupCosineLR', 'wrap_blocks'
+    'ReIDVisualizationHook', 'TrainingPlateauLR', 'WarmupCosineLR',
+    'wrap_blocks'
 ]

@@ -13,6 +13,7 @@ from mmengine.config import Config
 from mmengine.logging import print_log
 
 from . import errors
+from .config_check import dicts
 from .errors import ConfigError, OSARError
 
 LAUNCHERS = ('none', 'pytorch', 'slurm', 'mpi')
@@ -105,6 +106,7 @@ def prepare_runtime(cfg: Config, launcher: str) -> None:
     if launcher == 'none' or has_accelerator():
         return
     _init_gloo(launcher)
+    use_plain_batch_norm(cfg)
     wrapper: dict[str, Any] = dict(
         type='mmengine.MMDistributedDataParallel',
         broadcast_buffers=False,
@@ -112,6 +114,23 @@ def prepare_runtime(cfg: Config, launcher: str) -> None:
     if 'find_unused_parameters' in cfg:
         wrapper['find_unused_parameters'] = cfg.find_unused_parameters
     cfg.setdefault('model_wrapper_cfg', wrapper)
+
+
+def use_plain_batch_norm(cfg: Config) -> None:
+    """Turn SyncBN into BatchNorm, for processes without accelerators.
+
+    PyTorch shares statistics between GPUs only and refuses to wrap a model
+    that would do so on CPUs. Names and weights are the same.
+    """
+    layers = [
+        node for _, node in dicts(cfg.get('model'), 'model')
+        if str(node.get('type')).rpartition('.')[2] in ('SyncBN', 'MMSyncBN')]
+    for node in layers:
+        node['type'] = 'BN'
+    if layers:
+        print_log(
+            f'SyncBN is BN here, in {len(layers)} places of the model: '
+            'processes on CPUs do not share statistics.', logger='current')
 
 
 # Where each launcher says rank, world size and rank on the node.
