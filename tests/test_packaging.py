@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from osar_plugin.utils.config import load_config
+from osar_plugin.utils.config import read_config
 
 REPO = Path(__file__).resolve().parents[1]
 
@@ -46,9 +46,12 @@ def test_model_index_leads_to_the_metafile() -> None:
 @pytest.mark.parametrize('model', metafile()['Models'],
                          ids=lambda model: model['Name'])
 def test_metafile_agrees_with_the_configs(model: dict) -> None:
-    cfg = load_config(REPO / model['Config'])
+    cfg = read_config(REPO / model['Config'])
     assert Path(model['Config']).stem == model['Name']
-    assert cfg.train_cfg.max_epochs == model['Metadata']['Epochs']
+    length = {key: model['Metadata'].get(name) for key, name in (
+        ('max_epochs', 'Epochs'), ('max_iters', 'Iterations'))}
+    assert sum(value is not None for value in length.values()) == 1
+    assert {key: cfg.train_cfg.get(key) for key in length} == length
     base = cfg.auto_scale_lr.base_batch_size
     assert base == model['Metadata']['Batch Size']
     names = {entry['Name'] for entry in metafile()['Collections']}

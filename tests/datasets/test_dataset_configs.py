@@ -55,8 +55,9 @@ def test_official_order_of_the_transforms():
 def test_every_type_is_scoped(path):
     found = list(scoped(Config.fromfile(path).to_dict()))
     assert found
-    assert all(
-        name.startswith(('osar_plugin.', 'mmengine.')) for name in found)
+    assert all(name.startswith((
+        'osar_plugin.', 'mmengine.', 'mmdet.', 'mmpretrain.', 'mmseg.'))
+        for name in found)
 
 
 @pytest.mark.parametrize('name', ['hoss', 'hoss_sdfnet'])

@@ -1,0 +1,129 @@
+"""Models by name."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+import osar_plugin
+from osar_plugin.apis import zoo
+from osar_plugin.utils.errors import (
+    CheckpointError,
+    ConfigError,
+    DataFormatError,
+    MissingDependencyError,
+)
+
+REPO = Path(__file__).resolve().parents[2]
+# A whole SDF-Net, small enough for a test.
+SMALL = {
+    'backbone.embed_dim': 48, 'backbone.depth': 2, 'backbone.num_heads': 2,
+    'neck.embed_dim': 48, 'head.in_channels': 48, 'head.num_classes': 4,
+    'structure.layer': 2}
+
+
+def test_names_are_those_of_the_configs():
+    names = osar_plugin.list_models()
+    assert names == sorted(
+        path.stem for path in (REPO / 'configs').glob('*.py'))
+    assert osar_plugin.list_models('sdfnet_*') == [
+        'sdfnet_hoss', 'sdfnet_paper_hoss']
+    assert osar_plugin.list_models('none*') == []
+    assert {'get_model', 'list_models'} <= set(dir(osar_plugin))
+    with pytest.raises(AttributeError, match='get_modle'):
+        osar_plugin.get_modle  # noqa: B018
+
+
+@pytest.mark.parametrize('name, task, dataset', [
+    ('sdfnet_hoss', 'reid', 'HOSS-ReID'),
+    ('bbdm_hoss', 'translation', 'HOSS-ReID'),
+    ('codemae_ospretrain', 'pretraining', 'OSPretrain-1M'),
+    ('soma_sen12', 'registration', 'SEN1-2'),
+    ('codemae_loveda', 'segmentation', 'LoveDA'),
+    ('codemae_aid', 'classification', 'AID')])
+def test_what_is_known_of_a_model(name, task, dataset):
+    info = osar_plugin.model_info(name)
+    assert (info.name, info.task, info.dataset) == (name, task, dataset)
+    assert info.config.is_file() and info.config.stem == name
+
+
+def test_figures_and_weights():
+    info = osar_plugin.model_info('sdfnet_hoss')
+    assert info.paper['HOSS-ReID']['ALL/mAP'] == 60.9
+    assert info.ours is None
+    assert info.weights == ('weights/vit_b512_pre.pth', )
+    assert 'weights/checkpoint-800.pth' in osar_plugin.model_info(
+        'codemae_loveda').weights
+
+
+def test_measured_figures(monkeypatch):
+    entry = dict(Results=[dict(
+        Task='Re-identification', Dataset='HOSS-ReID',
+        Metrics={'ALL/mAP': 1.5})])
+    assert zoo._measured(entry) == {'HOSS-ReID': {'ALL/mAP': 1.5}}
+
+
+def test_new_weights_follow_the_seed():
+    models = []
+    for _ in range(2):
+        torch.manual_seed(3)
+        models.append(osar_plugin.get_model('sdfnet_hoss', **SMALL))
+    first, second = (model.state_dict() for model in models)
+    assert all(torch.equal(first[key], second[key]) for key in first)
+    assert type(models[0]).__name__ == 'SDFNet'
+    assert models[0].backbone.embed_dim == 48
+
+
+def test_weights_of_a_file(tmp_path):
+    torch.manual_seed(0)
+    model = osar_plugin.get_model('sdfnet_hoss', **SMALL)
+    torch.save(dict(state_dict=model.state_dict()), tmp_path / 'net.pth')
+    other = osar_plugin.get_model(
+        'sdfnet_hoss', tmp_path / 'net.pth', **SMALL)
+    for key, value in model.state_dict().items():
+        assert torch.equal(other.state_dict()[key], value), key
+
+
+def test_weights_that_are_not_there(tmp_path, monkeypatch):
+    """True insists, even where the config would start without."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(CheckpointError, match='vit_b512_pre'):
+        osar_plugin.get_model('sdfnet_hoss', True, **SMALL)
+    with pytest.raises((CheckpointError, ConfigError), match='nowhere'):
+        osar_plugin.get_model('sdfnet_hoss', 'nowhere.pth', **SMALL)
+
+
+@pytest.mark.parametrize('name, near', [
+    ('sdfnet_hos', 'sdfnet_hoss'), ('SDFNet_HOSS', 'sdfnet_hoss'),
+    ('codemae_lovda', 'codemae_loveda')])
+def test_names_that_are_nearly_right(name, near):
+    for function in (osar_plugin.get_model, osar_plugin.model_info):
+        with pytest.raises(ConfigError, match=f'Did you mean.*{near}'):
+            function(name)
+
+
+def test_arguments_that_the_model_does_not_take():
+    with pytest.raises(ConfigError, match='dept'):
+        osar_plugin.get_model('sdfnet_hoss', **{'backbone.dept': 2})
+
+
+def test_a_package_that_is_missing():
+    if importlib.util.find_spec('mmseg') is not None:
+        pytest.skip('mmseg is installed')
+    with pytest.raises(MissingDependencyError, match='mmseg.*pip install'):
+        osar_plugin.get_model('codemae_loveda')
+
+
+def test_a_table_that_cannot_be_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(zoo, 'CONFIGS', tmp_path)
+    for text in (None, 'Models: [1', yaml.safe_dump(dict(Collections=[]))):
+        zoo._entries.cache_clear()
+        if text is not None:
+            (tmp_path / 'metafile.yml').write_text(text)
+        with pytest.raises(DataFormatError, match='metafile.yml'):
+            osar_plugin.list_models()
+    zoo._entries.cache_clear()
