@@ -128,18 +128,18 @@ def get_model(name: str, pretrained: bool | str | Path = False,
     cfg = load_config(path, {
         f'model.{key}': value for key, value in overrides.items()})
     node = copy.deepcopy(cfg.model)
-    whole = not isinstance(pretrained, bool)
     for part in [part for _, part in dicts(node, 'model')]:
         _settle_weights(part, keep=pretrained is True)
-    if whole:  # before minutes of building
-        pretrained = checkpoint_file(pretrained)
+    # Looked for before the model is built, which may take long.
+    file = None if isinstance(pretrained, bool) else checkpoint_file(
+        pretrained)
     with MODELS.switch_scope_and_registry(scope) as registry:
         model: nn.Module = registry.build(node)
-    if not whole:
+    if file is None:
         with _quiet():
             model.init_weights()  # type: ignore[operator]
     else:
-        load_checkpoint(model, pretrained)  # type: ignore[arg-type]
+        load_checkpoint(model, file)
     return model
 
 
@@ -170,7 +170,7 @@ class _quiet:
 @functools.cache
 def _entries() -> dict[str, dict[str, Any]]:
     """Entries of the installed table by name."""
-    import yaml
+    import yaml  # type: ignore[import-untyped]
 
     path = CONFIGS / 'metafile.yml'
     try:

@@ -121,12 +121,12 @@ class LoveDA(BaseDataset):
             raise DatasetNotFoundError(
                 f'{root}: no such folder.\n{LAYOUT_HELP}')
         if any((root / split.capitalize()).is_dir() for split in SPLITS):
+            images, labels = _OFFICIAL
             places = [
                 (split, root / split.capitalize() / scene)
                 for split in self.splits for scene in self.scenes]
-            found = [
-                (split, *(place / name for name in _OFFICIAL))
-                for split, place in places]
+            found = [(split, place / images, place / labels)
+                     for split, place in places]
         else:
             found = self._flat(root)
         for _, tiles, _ in found:
@@ -153,7 +153,7 @@ class LoveDA(BaseDataset):
         merged = root / names[0] / 'trainval'
         if {'train', 'val'} <= set(splits) and merged.is_dir():
             splits = ['trainval', *(s for s in splits if s == 'test')]
-        return [(split, *(root / name / split for name in names))
+        return [(split, root / names[0] / split, root / names[1] / split)
                 for split in splits]
 
     def _listed(self, rows: list[dict[str, Any]],
