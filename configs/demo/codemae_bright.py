@@ -41,7 +41,7 @@ train_pipeline = [
     dict(type='osar_plugin.PackDamageInputs'),
 ]
 train_dataloader = dict(
-    batch_size=8,
+    batch_size=4,
     num_workers=0,
     persistent_workers=False,
     pin_memory=False,
@@ -55,7 +55,7 @@ test_dataloader = dict(
     persistent_workers=False,
     dataset=dict(data_root='data/demo/BRIGHT'))
 
-max_iters = 1500
+max_iters = 1000
 warmup_iters = 50
 optim_wrapper = dict(
     optimizer=dict(lr=1e-3),

@@ -1,0 +1,514 @@
+"""Building damage of whole scenes.
+
+    inferencer = DamageInferencer('configs/codemae_bright.py', 'best.pth')
+    report = inferencer.assess('pre.tif', 'post.tif', 'damage.tif',
+                               picture='damage.png', table='damage.csv')
+    report.counts.rows()
+
+The optical image before and the SAR image after an event show the same
+ground pixel by pixel. They are read in windows, so that memory depends on
+the width of a scene alone; maps are written as they come.
+
+Legend: H W height and width in pixels.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from mmengine.config import Config
+from mmengine.device import get_device
+from PIL import Image
+from torch import Tensor
+
+from ..compat import require
+from ..datasets.bright import CLASSES, PALETTE
+from ..io import atomic_write
+from ..models.damage.damageformer import (
+    BUILDING_CLASSES,
+    DAMAGE_CLASSES,
+    DamageFormer,
+    decide,
+)
+from ..models.damage.inference import SlideSettings, sliding_strips
+from ..registry import INFERENCERS, MODELS
+from ..utils.checkpoint import checkpoint_file, load_checkpoint, sha256_of
+from ..utils.config import load_config
+from ..utils.devices import half_precision
+from ..utils.errors import ConfigError
+from ..utils.progress import progress_bar
+from ..version import __version__
+from ..visualization.damage import Panel, draw_assessment
+from ..visualization.reid import write_png
+from .damage_counts import NODATA, DamageCounter, DamageCounts
+from .damage_scene import DamageScene, open_scene
+from .registration_output import require_writable, whole_raster, write_text
+from .registration_raster import Box, without_warnings
+
+TIFFS, PNGS, TABLES = ('.tif', '.tiff'), ('.png', ), ('.csv', '.json')
+BLOCK = 256
+"""Side of the blocks of written GeoTIFFs, pixels."""
+
+PICTURE = 1024
+"""Longest side of a panel of the picture, pixels."""
+
+BUILDING_PALETTE = ((0, 0, 0), (255, 255, 255))
+
+
+class Strip(NamedTuple):
+    """Rows of the maps that are complete.
+
+    Attributes:
+        row: The first one.
+        damage: (rows, W) uint8, 0 to 3, 255 without data.
+        building: (rows, W) uint8, 0 or 1, 255 without data.
+    """
+
+    row: int
+    damage: np.ndarray
+    building: np.ndarray
+
+
+@dataclass(frozen=True)
+class DamageMaps:
+    """A pair that was assessed in memory.
+
+    Attributes:
+        damage: (H, W) uint8: 0 background, 1 intact, 2 damaged, 3
+            destroyed, 255 without data.
+        building: (H, W) uint8, 0 or 1, 255 without data.
+        counts: Buildings and areas.
+    """
+
+    damage: np.ndarray
+    building: np.ndarray
+    counts: DamageCounts
+
+
+@dataclass(frozen=True)
+class DamageReport:
+    """A pair whose maps were written.
+
+    Attributes:
+        size: (H, W).
+        counts: Buildings and areas.
+        outputs: The files.
+    """
+
+    size: tuple[int, int]
+    counts: DamageCounts
+    outputs: tuple[Path, ...]
+
+
+@INFERENCERS.register_module()
+class DamageInferencer:
+    """Pairs of images in, maps of building damage out.
+
+    Weights are read without unpickling.
+
+    Args:
+        config: Path of the config of a DamageFormer, or a config.
+        checkpoint: Its weights, of this package or official; or the work
+            dir of a training.
+        device: Where to run; by default what MMEngine finds.
+        amp: Half precision: ``'auto'``, True or False.
+        mask_by_building: Damage only where the building head sees one; None
+            for what the config says.
+        show_progress: Show a bar on stderr; by default only on a terminal.
+        **settings: Fields of :class:`~osar_plugin.models.damage.
+            SlideSettings` (window, stride, batch_size, blend, trim) over
+            those of the config. A config that looks at whole images is
+            given windows of 1024, the size of its tiles.
+
+    Raises:
+        ConfigError: If the config or a setting cannot be used.
+        CheckpointError: If the weights cannot be used.
+    """
+
+    def __init__(self, config: str | Path | Config | dict,
+                 checkpoint: str | Path, device: str | None = None,
+                 amp: bool | str = False,
+                 mask_by_building: bool | None = None,
+                 show_progress: bool | None = None,
+                 **settings: Any) -> None:
+        self.device = torch.device(device or get_device())
+        self.dtype = half_precision(amp, self.device)
+        weights = checkpoint_file(checkpoint)
+        self.model = build_model(config)
+        load_checkpoint(self.model, weights).require_complete()
+        self.model.to(self.device).eval().requires_grad_(False)
+        self.settings = scene_settings(self.model.settings, settings)
+        self.mask_by_building = (
+            self.model.mask_by_building if mask_by_building is None
+            else mask_by_building)
+        self.show_progress = (
+            sys.stderr.isatty() if show_progress is None else show_progress)
+        self._weights = sha256_of(weights)
+
+    def __call__(self, pre: Any, post: Any, min_pixels: int = 1,
+                 **reading: Any) -> DamageMaps:
+        """Assess a pair in memory.
+
+        Args:
+            pre: Optical, before: a file, or an array (H, W, 3).
+            post: SAR, after: a file, or an array (H, W).
+            min_pixels: Buildings with fewer are not counted.
+            **reading: Further arguments of :func:`~.damage_scene.
+                open_scene`.
+
+        Raises:
+            OSARError: If the images cannot be used.
+        """
+        scene = open_scene(pre, post, **reading)
+        counter = DamageCounter(min_pixels)
+        damage, building = (np.empty(scene.size, np.uint8) for _ in '12')
+        for strip in self.strips(scene):
+            rows = slice(strip.row, strip.row + len(strip.damage))
+            damage[rows], building[rows] = strip.damage, strip.building
+            counter.add(strip.damage, strip.building)
+        return DamageMaps(
+            damage, building, counter.result(scene.pixel_area()))
+
+    def assess(self, pre: Any, post: Any, out: str | Path,
+               building: str | Path | None = None,
+               picture: str | Path | None = None,
+               table: str | Path | None = None,
+               min_pixels: int = 1, **reading: Any) -> DamageReport:
+        """Assess a pair and write what was found.
+
+        Every file appears whole or not at all.
+
+        Args:
+            pre: See :meth:`__call__`.
+            post: See there.
+            out: The map of damage: a GeoTIFF, on the pixels of the pair and
+                with its georeference, or a PNG; both with a colour table.
+            building: The map of buildings, in the same way.
+            picture: A PNG with both images, the map and a legend.
+            table: Counts and areas, as ``.csv`` or ``.json``.
+            min_pixels: See :meth:`__call__`.
+            **reading: See there.
+
+        Raises:
+            ConfigError: If an output cannot be written.
+            OSARError: If the images cannot be used.
+        """
+        paths = check_outputs(
+            out, building, picture, table,
+            [Path(x) for x in (pre, post) if isinstance(x, (str, Path))])
+        scene = open_scene(pre, post, **reading)
+        counter = DamageCounter(min_pixels)
+        view = ClassView(scene.size)
+        with ExitStack() as stack:
+            writers = [stack.enter_context(MapWriter(
+                path, scene, names, palette, self._tags(scene)))
+                for path, names, palette in (
+                    (paths['out'], CLASSES, PALETTE),
+                    (paths.get('building'), ('none', 'building'),
+                     BUILDING_PALETTE)) if path is not None]
+            for strip in self.strips(scene):
+                counter.add(strip.damage, strip.building)
+                view.add(strip.damage)
+                for writer, pixels in zip(
+                        writers, (strip.damage, strip.building),
+                        strict=False):
+                    writer.write(strip.row, pixels)
+        counts = counter.result(scene.pixel_area())
+        if 'picture' in paths:
+            write_png(self._picture(scene, view, counts), paths['picture'])
+        if 'table' in paths:
+            write_text(paths['table'], table_text(
+                counts, scene, paths['table'].suffix.lower()))
+        return DamageReport(scene.size, counts, tuple(paths.values()))
+
+    def strips(self, scene: DamageScene) -> Iterator[Strip]:
+        """Maps of a scene, from top to bottom, as they are complete."""
+        count = BUILDING_CLASSES + DAMAGE_CLASSES
+        strips = sliding_strips(
+            scene.size, count, scene.tile, self._predict, self.settings,
+            self.device)
+        with progress_bar('Assessing') as show:
+            for row, logits in strips:
+                damage, building = (
+                    classes.cpu().numpy() for classes in decide(
+                        logits, self.mask_by_building))
+                empty = ~scene.valid(row, len(damage))
+                damage[empty], building[empty] = NODATA, NODATA
+                if self.show_progress:
+                    show(row + len(damage), scene.size[0])
+                yield Strip(row, damage, building)
+
+    def _predict(self, parts: list[tuple[Tensor, Tensor]]) -> Tensor:
+        """Logits (n, 6, h, w) of windows."""
+        pre, post = (list(side) for side in zip(*parts, strict=True))
+        inputs = self.model.data_preprocessor(
+            dict(inputs=dict(pre=pre, post=post)))['inputs']
+        with torch.inference_mode(), torch.autocast(
+                self.device.type, self.dtype or torch.bfloat16,
+                enabled=self.dtype is not None):
+            return self.model.window_logits(inputs['pre'], inputs['post'])
+
+    def _tags(self, scene: DamageScene) -> dict[str, str]:
+        return dict(
+            TIFFTAG_SOFTWARE=f'osar_plugin {__version__}',
+            OSAR_PLUGIN_WEIGHTS=self._weights,
+            OSAR_PLUGIN_PRE=Path(scene.pre.name).name,
+            OSAR_PLUGIN_POST=Path(scene.post.name).name)
+
+    def _picture(self, scene: DamageScene, view: ClassView,
+                 counts: DamageCounts) -> np.ndarray:
+        height, width = scene.size
+        pre, post, _ = scene.read(Box(0, 0, width, height), view.k)
+        title = (f'{Path(scene.pre.name).name} and '
+                 f'{Path(scene.post.name).name}')
+        rows = {row['state']: row for row in counts.rows()}
+        notes = [
+            '' if name not in rows else
+            f'{rows[name]["buildings"]:,} buildings, '
+            f'{area_text(rows[name]["building_area"], counts.unit)}'
+            for name in CLASSES]
+        return draw_assessment(
+            [Panel('before, optical', pre.transpose(1, 2, 0)),
+             Panel('after, SAR', np.repeat(post[0][..., None], 3, 2)),
+             Panel('building damage', view.picture(pre[1]))],
+            list(zip(CLASSES, PALETTE, notes, strict=True)), title)
+
+
+def build_model(config: str | Path | Config | dict) -> DamageFormer:
+    """The DamageFormer of a config, with random weights.
+
+    Raises:
+        ConfigError: If it is of another model.
+    """
+    if isinstance(config, (str, Path)):
+        config = load_config(config)
+    model = config.get('model') if isinstance(config, dict) else None
+    if model is None:
+        raise ConfigError(
+            'Give the config of a DamageFormer, such as '
+            'configs/codemae_bright.py: the copy inside a checkpoint is not '
+            'used, because a config is a program.')
+    built = MODELS.build({**model, 'init_cfg': None})
+    if not isinstance(built, DamageFormer):
+        raise ConfigError(
+            f'{type(built).__name__} assesses no damage; give the config of '
+            'an osar_plugin.DamageFormer, e.g. configs/codemae_bright.py.')
+    return built
+
+
+def scene_settings(base: SlideSettings,
+                   changes: dict[str, Any]) -> SlideSettings:
+    """Settings for scenes of any size.
+
+    Args:
+        base: Of the model; one for whole images becomes windows of 1024
+            that overlap by half.
+        changes: Over these; None leaves a value.
+
+    Raises:
+        ConfigError: If a setting is not known or out of range.
+    """
+    known = set(SlideSettings.__dataclass_fields__) - {'mode'}
+    wrong = set(changes) - known
+    if wrong:
+        raise ConfigError(
+            f'{", ".join(sorted(wrong))}: no setting of windows; there are '
+            f'{", ".join(sorted(known))}.')
+    if base.mode == 'whole':
+        base = replace(base, window=1024, stride=512)
+    given = {k: v for k, v in changes.items() if v is not None}
+    if 'window' in given and 'stride' not in given:
+        given['stride'] = max(1, given['window'] // 2)
+    return replace(base, mode='slide', **given)
+
+
+def check_outputs(out: str | Path, building: str | Path | None,
+                  picture: str | Path | None, table: str | Path | None,
+                  inputs: Sequence[Path]) -> dict[str, Path]:
+    """The paths of the outputs that are wanted, by what they are.
+
+    Raises:
+        ConfigError: If one has another suffix, cannot be written, is
+            written twice or is an input.
+    """
+    wanted = dict(out=(out, TIFFS + PNGS), building=(building, TIFFS + PNGS),
+                  picture=(picture, PNGS), table=(table, TABLES))
+    paths: dict[str, Path] = {}
+    for name, (path, suffixes) in wanted.items():
+        if path is None:
+            continue
+        path = Path(path)
+        if path.suffix.lower() not in suffixes:
+            raise ConfigError(
+                f'{name}={str(path)!r} must end in '
+                f'{" or ".join(suffixes)}.')
+        if path.resolve() in [other.resolve() for other in paths.values()]:
+            raise ConfigError(
+                f'{path} would be written twice: give each output a name of '
+                'its own.')
+        require_writable(path, inputs)
+        paths[name] = path
+    return paths
+
+
+class MapWriter:
+    """A map of classes, written strip by strip, whole or not at all.
+
+    Args:
+        path: ``.tif`` or ``.png``. A PNG is held in memory until the end.
+        scene: What the map is of.
+        names: Of the classes, kept in the tags.
+        palette: Red, green and blue of each.
+        tags: Further metadata.
+    """
+
+    def __init__(self, path: Path, scene: DamageScene,
+                 names: Sequence[str], palette: Sequence[Sequence[int]],
+                 tags: dict[str, str]) -> None:
+        self.path, self.scene = path, scene
+        self.palette = palette
+        self.tags = dict(tags, OSAR_PLUGIN_CLASSES=', '.join(
+            f'{i} {name}' for i, name in enumerate(names)))
+        self._stack = ExitStack()
+        self._file: Any = None
+        self._pixels: np.ndarray | None = None
+
+    def __enter__(self) -> MapWriter:
+        if self.path.suffix.lower() in PNGS:
+            self._pixels = np.empty(self.scene.size, np.uint8)
+            return self
+        rasterio = require('rasterio', 'geo')
+        target = self._stack.enter_context(whole_raster(self.path))
+        try:
+            self._stack.enter_context(without_warnings())
+            self._file = self._stack.enter_context(
+                rasterio.open(target, 'w', **self._profile()))
+            self._file.write_colormap(1, {
+                i: (*colour, 255) for i, colour in enumerate(self.palette)})
+            self._file.update_tags(**self.tags)
+        except BaseException:
+            self._stack.__exit__(*sys.exc_info())
+            raise
+        return self
+
+    def write(self, row: int, pixels: np.ndarray) -> None:
+        """Write rows of the map.
+
+        Args:
+            row: The first one.
+            pixels: (rows, W) uint8.
+        """
+        if self._pixels is not None:
+            self._pixels[row:row + len(pixels)] = pixels
+            return
+        window = require('rasterio.windows', 'geo').Window(
+            0, row, pixels.shape[1], len(pixels))
+        self._file.write(pixels, 1, window=window)
+
+    def __exit__(self, *error: Any) -> None:
+        if self._pixels is None:
+            self._stack.__exit__(*error)
+        elif error[0] is None:
+            image = Image.fromarray(self._pixels, 'P')
+            image.putpalette(np.array(self.palette, np.uint8).tobytes())
+            data = io.BytesIO()
+            image.save(data, 'PNG', transparency=NODATA)
+            with atomic_write(self.path, 'wb') as file:
+                file.write(data.getvalue())
+
+    def _profile(self) -> dict[str, Any]:
+        height, width = self.scene.size
+        profile: dict[str, Any] = dict(
+            driver='GTiff', dtype='uint8', count=1, height=height,
+            width=width, nodata=NODATA, compress='deflate', tiled=True,
+            blockxsize=BLOCK, blockysize=BLOCK, photometric='palette',
+            bigtiff='if_safer')
+        place = self.scene.place
+        if place is not None and place.transform is not None:
+            affine = require('rasterio.transform', 'geo').Affine
+            profile.update(crs=place.crs, transform=affine(
+                *place.transform.ravel().tolist()))
+        elif place is not None:
+            profile.update(crs=place.crs, gcps=list(place.gcps))
+        return profile
+
+
+class ClassView:
+    """A small view of a map: of each block of pixels the worst state.
+
+    Args:
+        size: (H, W) of the map.
+        longest: Longest side of the view.
+    """
+
+    def __init__(self, size: tuple[int, int], longest: int = PICTURE) -> None:
+        self.k = max(1, -(-max(size) // longest))
+        self._rows = 0
+        shape = [-(-side // self.k) for side in size]
+        self._view = np.zeros(shape, np.uint8)
+
+    def add(self, damage: np.ndarray) -> None:
+        """Look at the next strip, (rows, W) uint8."""
+        states = np.where(damage == NODATA, 0, damage)
+        columns = np.arange(0, states.shape[1], self.k)
+        rows = (self._rows + np.arange(len(states))) // self.k
+        starts = np.flatnonzero(np.diff(rows, prepend=-1))
+        worst = np.maximum.reduceat(
+            np.maximum.reduceat(states, starts, 0), columns, 1)
+        place = rows[starts]
+        self._view[place] = np.maximum(self._view[place], worst)
+        self._rows += len(states)
+
+    def picture(self, background: np.ndarray) -> np.ndarray:
+        """States in their colours over a darkened image.
+
+        Args:
+            background: (h, w) uint8, of the view's size.
+
+        Returns:
+            (h, w, 3) uint8.
+        """
+        out = np.repeat((background // 3)[..., None], 3, 2)
+        shown = self._view > 0
+        out[shown] = np.array(PALETTE, np.uint8)[self._view[shown]]
+        return out
+
+
+def area_text(area: float, unit: str) -> str:
+    """An area for people."""
+    if unit == 'pixels':
+        return f'{area:,.0f} pixels'
+    return f'{area:,.0f} m²' if area < 1e6 else f'{area / 1e6:,.2f} km²'
+
+
+def table_text(counts: DamageCounts, scene: DamageScene,
+               suffix: str) -> str:
+    """Counts as CSV or JSON.
+
+    Args:
+        counts: Of the scene.
+        scene: The pair.
+        suffix: ``'.csv'`` or ``'.json'``.
+    """
+    rows = counts.rows()
+    if suffix == '.csv':
+        text = io.StringIO()
+        writer = csv.DictWriter(text, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+        return text.getvalue()
+    return json.dumps(dict(
+        pre=scene.pre.name, post=scene.post.name, size=scene.size,
+        unit=counts.unit, pixel_area=counts.pixel_area,
+        assessed_area=round(counts.area(counts.assessed_pixels), 2),
+        states=rows), indent=2) + '\n'
