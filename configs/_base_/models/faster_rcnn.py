@@ -9,7 +9,6 @@ model = dict(
         std=[51.038, 47.363, 47.672],
         bgr_to_rgb=True,
         pad_size_divisor=32),
-    neck=None,
     rpn_head=dict(
         type='mmdet.RPNHead',
         in_channels=256,
