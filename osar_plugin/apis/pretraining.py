@@ -31,6 +31,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from ..datasets.pair_base import PretrainPairs
 from ..datasets.pair_statistics import SourceStatistics
+from ..datasets.probe_layouts import read_bands
 from ..datasets.transforms.pretrain_pairs import (
     Box,
     as_optical,
@@ -55,6 +56,7 @@ from ..utils.errors import (
 
 SENSORS = {'optical': 'rgb', 'sar': 'sar'}
 """Names of the sensors for people, and those of the models."""
+_MODALITIES = {sensor: name for name, sensor in SENSORS.items()}
 
 
 class FrozenEncoder:
@@ -176,7 +178,8 @@ class SceneImages(Dataset):
     """Whole images, scaled to the input of a model with cubic interpolation.
 
     Args:
-        paths: Files.
+        paths: Files; arrays of bands (``.npy``) are read as
+            :func:`~osar_plugin.datasets.probe_layouts.read_bands` does.
         sensor: ``'rgb'`` or ``'sar'``.
         side: S.
 
@@ -191,9 +194,12 @@ class SceneImages(Dataset):
 
     def __getitem__(self, index: int) -> Tensor:
         path = self.paths[index]
-        image = decode_8bit(_read(path), path)
-        image = (as_optical(image) if self.sensor == 'rgb'
-                 else as_sar(image, path)[:, :, None])
+        if path.endswith('.npy'):
+            image = read_bands(path, _MODALITIES[self.sensor])
+        else:
+            image = decode_8bit(_read(path), path)
+            image = (as_optical(image) if self.sensor == 'rgb'
+                     else as_sar(image, path)[:, :, None])
         image = crop_resized(
             image, Box(0, 0, *image.shape[:2]), (self.side, self.side),
             False).reshape(self.side, self.side, -1)

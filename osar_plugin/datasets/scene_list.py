@@ -161,7 +161,8 @@ def draw_shots(
     """Choose the rows of a few-shot training set.
 
     Args:
-        labels: (n,) class indices.
+        labels: (n,) class indices, or (n, C) of 0 and 1 where an image has
+            several; a balanced draw then takes it for one of them.
         num_classes: C.
         shots: Rows for each class, on average where not balanced; None
             for all rows in their order.
@@ -183,14 +184,21 @@ def draw_shots(
                 f'shots={shots} of {num_classes} classes are '
                 f'{shots * num_classes} images; the list has {len(order)}.')
         return order[:shots * num_classes]
-    groups = [order[labels[order] == label] for label in range(num_classes)]
-    short = [
-        label for label, rows in enumerate(groups) if len(rows) < shots]
+    free = np.ones(len(order), bool)
+    chosen, short = [], []
+    for label in range(num_classes):
+        has = labels[order] == label if labels.ndim == 1 else (
+            labels[order, label] > 0)
+        rows = np.flatnonzero(has & free)[:shots]
+        free[rows] = False
+        chosen.append(order[rows])
+        if len(rows) < shots:
+            short.append(label)
     if short:
         raise ConfigError(
             f'shots={shots}: classes {short} have fewer images than that. '
             'Lower shots, or use balanced=False.')
-    return np.concatenate([rows[:shots] for rows in groups])
+    return np.concatenate(chosen)
 
 
 def _check_columns(

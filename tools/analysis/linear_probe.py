@@ -8,6 +8,10 @@ r"""Probe a frozen encoder with a linear classifier.
     python tools/analysis/linear_probe.py CONFIG CHECKPOINT \
         --data-root data/scenes --shots 10 --seeds 0 1 2 3 4 --untrained
 
+    # one of the published sets, with its classes, lists and constants
+    python tools/analysis/linear_probe.py CONFIG CHECKPOINT \
+        --data-root data/PIE --layout PIE --shots 10 --seeds 0 1 2 3 4
+
 Lists are those of osar_plugin.SceneList: a line names the optical image, the
 SAR image and the class index (--columns for others). Features are computed
 once for each sensor; each seed trains a new head, and with --shots also
@@ -40,6 +44,7 @@ from osar_plugin.datasets.pair_statistics import (
     SourceStatistics,
     choose_statistics,
 )
+from osar_plugin.datasets.probe_layouts import LAYOUTS, ProbeSet
 from osar_plugin.datasets.scene_list import SceneList, draw_shots
 from osar_plugin.evaluation.linear_probe import (
     ProbeSettings,
@@ -67,8 +72,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help='its weights, or its work dir; without it, the untrained '
         'network is probed')
     add('--data-root', required=True, help='folder of images and lists')
-    add('--train-list', default='scenes_train.txt')
-    add('--test-list', default='scenes_test.txt')
+    add('--layout', choices=LAYOUTS,
+        help='one of the published sets, see '
+        'osar_plugin/datasets/probe_layouts.py; the lists below are its own '
+        'by default, classes and statistics always')
+    add('--train-list', help='default: scenes_train.txt')
+    add('--test-list', help='default: scenes_test.txt')
     add('--columns', nargs='+', default=['optical', 'sar', 'label'],
         help='words of a line, see osar_plugin.SceneList')
     add('--classes', default='classes.txt',
@@ -105,7 +114,7 @@ class Scenes(NamedTuple):
 
     Attributes:
         paths: N files.
-        labels: (N,) int64.
+        labels: (N,) int64, or (N, C) of 0 and 1.
     """
 
     paths: list[str]
@@ -118,6 +127,8 @@ def read_classes(args: argparse.Namespace) -> list[str]:
     Raises:
         ConfigError: If there is no such file.
     """
+    if args.layout:
+        return list(LAYOUTS[args.layout].classes)
     path = Path(args.data_root, args.classes)
     try:
         names = path.read_text(encoding='utf-8').splitlines()
@@ -134,6 +145,8 @@ def read_statistics_of(args: argparse.Namespace) -> SourceStatistics:
     Raises:
         ConfigError: If it is not clear which.
     """
+    if args.layout:
+        return LAYOUTS[args.layout].statistics
     table = OSPRETRAIN_STATISTICS if args.statistics == 'published' else (
         choose_statistics(args.statistics, args.data_root, {}))
     name = args.source
@@ -149,11 +162,22 @@ def read_statistics_of(args: argparse.Namespace) -> SourceStatistics:
 def read_scenes(args: argparse.Namespace, classes: Sequence[str],
                 sensor: str, list_file: str) -> Scenes:
     """One of the lists."""
+    if args.layout:
+        probe = ProbeSet(args.data_root, args.layout, list_file)
+        return Scenes(probe.paths(sensor), torch.from_numpy(probe.labels))
     listed = SceneList(
         args.data_root, list_file, classes, sensor, args.columns)
     rows = [listed.get_data_info(i) for i in range(len(listed))]
     return Scenes([row['img_path'] for row in rows],
                   torch.tensor([row['label'] for row in rows]))
+
+
+def list_names(args: argparse.Namespace) -> tuple[str, str]:
+    """Of the training and of the test list."""
+    train, test = 'scenes_train.txt', 'scenes_test.txt'
+    if args.layout:
+        train, test = LAYOUTS[args.layout].train, LAYOUTS[args.layout].test
+    return args.train_list or train, args.test_list or test
 
 
 class Lists:
@@ -174,7 +198,7 @@ class Lists:
         self.statistics = read_statistics_of(args)
         self.scenes = {
             sensor: [read_scenes(args, classes, sensor, name)
-                     for name in (args.train_list, args.test_list)]
+                     for name in list_names(args)]
             for sensor in args.sensors}
         for sensor, (train, test) in self.scenes.items():
             common = set(train.paths) & set(test.paths)
