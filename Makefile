@@ -1,5 +1,5 @@
 # `make setup`, `make demo`, `make test`, `make lint`; nothing else is needed
-# beside Python, pip, make and a C compiler.
+# beside Python, pip, make and a C++ compiler.
 #
 #   PYTHON   the interpreter that makes the environment (3.11 is what the
 #            requirement files are pinned for)
@@ -10,6 +10,7 @@
 #   DEMO_ARGS     more flags for the demo's tools/train.py
 #   JOBS     test processes at a time, one thread each
 #   PYTEST_ARGS   passed on to pytest
+#   WHEELS   where the compiled operators of mmcv are kept, for all clones
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -19,6 +20,7 @@ DATA ?= data/demo
 DEMO_ARGS ?=
 JOBS ?= 2
 PYTEST_ARGS ?=
+WHEELS ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/osar_plugin/wheels
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -36,10 +38,14 @@ PACKAGE := setup.cfg pyproject.toml osar_plugin/version.py
 hash = $(shell cat $(1) 2>/dev/null | sha256sum | cut -c1-16)
 ENV_STAMP := $(VENV)/.env-$(STACK)-$(call hash,$(REQUIREMENTS))
 PACKAGE_STAMP := $(VENV)/.package-$(call hash,$(REQUIREMENTS) $(PACKAGE))
+OPS := requirements/downstream.txt requirements/build_ops.sh
+OPS_STAMP := $(VENV)/.ops-$(call hash,$(REQUIREMENTS) $(OPS))
 
 .PHONY: help
 help:
 	@echo 'make setup   the environment in $(VENV), from requirements/*.txt'
+	@echo 'make setup-full   the same with mmdet, mmseg, mmpretrain and compiled'
+	@echo '                  operators of mmcv (the first time: minutes)'
 	@echo 'make demo    render ships, train SDF-Net on them, evaluate, rank'
 	@echo 'make test    the whole test suite'
 	@echo 'make lint    ruff and mypy'
@@ -49,19 +55,31 @@ help:
 setup: $(PACKAGE_STAMP)
 
 # --no-deps: the files are complete lists, see requirements/README.md.
-# MMCV_WITH_OPS=0: no model of this package needs mmcv's compiled operators.
+# MMCV_WITH_OPS=0: no model of this package needs mmcv's compiled operators;
+# detectors and segmentors of the toolboxes do (setup-full).
 $(ENV_STAMP):
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) install -qq --no-deps -r requirements/build.txt
 	MMCV_WITH_OPS=0 $(PIP) install -qq --no-deps \
 		--no-build-isolation -r requirements/$(STACK).txt \
 		-r requirements/optional.txt -r requirements/dev.txt
-	rm -f $(VENV)/.env-* $(VENV)/.package-*
+	rm -f $(VENV)/.env-* $(VENV)/.package-* $(VENV)/.ops-*
 	touch $@
 
 $(PACKAGE_STAMP): | $(ENV_STAMP)
 	$(PIP) install -qq --no-deps --no-build-isolation --editable .
 	rm -f $(VENV)/.package-*
+	touch $@
+
+.PHONY: setup-full
+setup-full: setup $(OPS_STAMP)
+
+$(OPS_STAMP): | $(PACKAGE_STAMP)
+	$(PIP) install -qq --no-deps --no-build-isolation \
+		-r requirements/downstream.txt
+	wheel=$$(requirements/build_ops.sh $(BIN)/python $(WHEELS)) && \
+		$(PIP) install -qq --no-deps --force-reinstall "$$wheel"
+	rm -f $(VENV)/.ops-*
 	touch $@
 
 # The demo, step by step; each line is a command that a user could type.
@@ -84,8 +102,9 @@ demo: setup
 	@echo 'after training:'; cat $(DEMO_RUN)/table.md
 	@echo 'table: $(DEMO_RUN)/table.md  pictures: $(DEMO_RUN)/ranked'
 
+# Detection, segmentation and classification are tested on the reference stack.
 .PHONY: test
-test: setup
+test: $(if $(filter onedl,$(STACK)),setup-full,setup)
 	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest \
 		-n $(JOBS) --dist loadfile $(PYTEST_ARGS)
 
