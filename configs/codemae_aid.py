@@ -23,9 +23,10 @@ model = dict(
             type='mmpretrain.LabelSmoothLoss',
             label_smooth_val=0.1,
             mode='original')),
+    # MMPretrain keeps these in a registry that no other one leads to.
     train_cfg=dict(augments=[
-        dict(type='mmpretrain.Mixup', alpha=0.8),
-        dict(type='mmpretrain.CutMix', alpha=1.0),
+        dict(type='Mixup', alpha=0.8),
+        dict(type='CutMix', alpha=1.0),
     ]))
 
 train_pipeline = [

@@ -20,8 +20,8 @@ test_dataloader = dict(
     dataset=dict(
         splits=['test'],
         pipeline=[
-            dict(type='mmseg.LoadImageFromFile'),
-            dict(type='mmseg.Resize', scale=(1024, 1024), keep_ratio=True),
+            dict(type='mmengine.LoadImageFromFile'),
+            dict(type='mmengine.Resize', scale=(1024, 1024), keep_ratio=True),
             dict(type='mmseg.PackSegInputs'),
         ]))
 test_evaluator = dict(

@@ -43,17 +43,17 @@ train_dataloader = dict(
     dataset=dict(
         data_root='data/demo/LoveDA',
         pipeline=[
-            dict(type='mmseg.LoadImageFromFile'),
+            dict(type='mmengine.LoadImageFromFile'),
             dict(type='osar_plugin.LoadLabelMap', num_classes=7),
             dict(
-                type='mmseg.RandomResize',
+                type='mmengine.RandomResize',
                 scale=tile,
                 ratio_range=(0.75, 1.5),
                 keep_ratio=True),
             dict(type='mmseg.RandomCrop', crop_size=tile),
-            dict(type='mmseg.RandomFlip', prob=0.5),
+            dict(type='mmengine.RandomFlip', prob=0.5),
             dict(
-                type='mmseg.RandomFlip', prob=0.5, direction='vertical'),
+                type='mmengine.RandomFlip', prob=0.5, direction='vertical'),
             dict(type='mmseg.PackSegInputs'),
         ]))
 evaluated = dict(
@@ -63,7 +63,7 @@ evaluated = dict(
     dataset=dict(
         data_root='data/demo/LoveDA',
         pipeline=[
-            dict(type='mmseg.LoadImageFromFile'),
+            dict(type='mmengine.LoadImageFromFile'),
             dict(type='osar_plugin.LoadLabelMap', num_classes=7),
             dict(type='mmseg.PackSegInputs'),
         ]))

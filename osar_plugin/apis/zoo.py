@@ -104,9 +104,10 @@ def get_model(name: str, pretrained: bool | str | Path = False,
             with ``torch.manual_seed``); True: the files that the config
             starts from, which must be there; or a checkpoint of the model,
             ours or the authors', or a work dir.
-        **overrides: Arguments of the model in place of the config's; a dict
-            is merged, as in ``backbone=dict(drop_path_rate=0.)``. Dotted
-            keys are written with a dict, too:
+        **overrides: Arguments of the model in place of the config's. A dict
+            is merged into a dict, as in
+            ``backbone=dict(drop_path_rate=0.)``, and replaces anything
+            else. Dotted keys are taken as well:
             ``get_model(name, **{'backbone.drop_path_rate': 0.})``.
 
     Returns:
@@ -122,11 +123,13 @@ def get_model(name: str, pretrained: bool | str | Path = False,
         CheckpointError: If the weights cannot be used.
     """
     path = _config_path(_entry(name))
-    scope = read_config(path).get('default_scope') or SCOPE
+    cfg = read_config(path)
+    scope = cfg.get('default_scope') or SCOPE
     if scope != SCOPE:
         require(scope, DOWNSTREAM)
     cfg = load_config(path, {
-        f'model.{key}': value for key, value in overrides.items()})
+        f'model.{key}': _over(_at(cfg.model, key), value)
+        for key, value in overrides.items()})
     node = copy.deepcopy(cfg.model)
     for part in [part for _, part in dicts(node, 'model')]:
         _settle_weights(part, keep=pretrained is True)
@@ -141,6 +144,22 @@ def get_model(name: str, pretrained: bool | str | Path = False,
     else:
         load_checkpoint(model, file)
     return model
+
+
+def _at(node: Any, key: str) -> Any:
+    """The value at a dotted key, an empty dict where there is none."""
+    for part in key.split('.'):
+        node = node.get(part, {}) if isinstance(node, dict) else {}
+    return node
+
+
+def _over(old: Any, new: Any) -> Any:
+    """A value to merge over another: a dict replaces what is none."""
+    if not isinstance(new, dict):
+        return new
+    if not isinstance(old, dict):
+        return dict(new, _delete_=True)
+    return {key: _over(old.get(key, {}), value) for key, value in new.items()}
 
 
 def _settle_weights(part: dict[str, Any], keep: bool) -> None:

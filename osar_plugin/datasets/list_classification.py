@@ -25,6 +25,7 @@ from osar_plugin.utils.errors import (
     DatasetNotFoundError,
 )
 
+from . import transforms  # noqa: F401 - brings those of mmcv with it
 from .layout import SUFFIXES, shorten
 from .scene_list import SceneList, shuffled
 

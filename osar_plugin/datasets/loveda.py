@@ -20,6 +20,7 @@ from osar_plugin.utils.errors import (
     DatasetNotFoundError,
 )
 
+from . import transforms  # noqa: F401 - brings those of mmcv with it
 from .layout import list_images, shorten
 from .pair_base import read_list
 

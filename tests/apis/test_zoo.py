@@ -78,6 +78,21 @@ def test_new_weights_follow_the_seed():
     assert models[0].backbone.embed_dim == 48
 
 
+def test_dicts_are_merged_into_dicts_and_replace_the_rest():
+    arch = dict(embed_dim=32, mlp_depths=(1, 1), depth=2, num_heads=2)
+    model = osar_plugin.get_model(
+        'codemae_ospretrain', teacher=None, distillation=None,
+        backbone=dict(arch=arch), decoder=dict(dim=32, depth=1, num_heads=2),
+        contrast=dict(num_heads=2))
+    assert model.backbone.embed_dim == 32  # the config says 'base'
+    assert model.backbone.num_outs == 3  # as in the config
+    assert model.distillation is None
+    assert zoo._over(dict(a=None, b=dict(c=1)), dict(
+        a=dict(x=1), b=dict(c=2, d=dict(y=1)), e=dict(z=1))) == dict(
+            a=dict(x=1, _delete_=True), b=dict(c=2, d=dict(y=1)),
+            e=dict(z=1))
+
+
 def test_weights_of_a_file(tmp_path):
     torch.manual_seed(0)
     model = osar_plugin.get_model('sdfnet_hoss', **SMALL)

@@ -5,22 +5,22 @@ data_root = 'data/loveDA'
 crop_size = (512, 512)
 
 train_pipeline = [
-    dict(type='mmseg.LoadImageFromFile'),
+    dict(type='mmengine.LoadImageFromFile'),
     # In place of mmseg.LoadAnnotations: refuses labels that are no class.
     dict(type='osar_plugin.LoadLabelMap', num_classes=7),
     dict(
-        type='mmseg.RandomResize',
+        type='mmengine.RandomResize',
         scale=(2048, 512),
         ratio_range=(0.5, 2.0),
         keep_ratio=True),
     dict(type='mmseg.RandomCrop', crop_size=crop_size, cat_max_ratio=0.75),
-    dict(type='mmseg.RandomFlip', prob=0.5),
+    dict(type='mmengine.RandomFlip', prob=0.5),
     dict(type='mmseg.PhotoMetricDistortion'),
     dict(type='mmseg.PackSegInputs'),
 ]
 test_pipeline = [
-    dict(type='mmseg.LoadImageFromFile'),
-    dict(type='mmseg.Resize', scale=(1024, 1024), keep_ratio=True),
+    dict(type='mmengine.LoadImageFromFile'),
+    dict(type='mmengine.Resize', scale=(1024, 1024), keep_ratio=True),
     # Behind the resizing: labels keep their size.
     dict(type='osar_plugin.LoadLabelMap', num_classes=7),
     dict(type='mmseg.PackSegInputs'),
