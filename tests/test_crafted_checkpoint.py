@@ -464,6 +464,8 @@ def test_without_the_code_they_are_read(case, tmp_path, entry):
 # Functions that hand a file to a reader, and the entry points above through
 # which this is tested. `None`: no file of the user's choosing.
 CALLERS: dict[str, tuple[str, ...] | None] = {
+    'osar_plugin/apis/damage.py:__init__': (
+        'find_checkpoint', 'load_checkpoint'),
     'osar_plugin/apis/gallery.py:_read': None,  # test_an_index_of_a_gallery
     'osar_plugin/apis/pretraining.py:_fill': ('load_checkpoint',),
     'osar_plugin/apis/reid.py:_init_model': ('ShipReIDInferencer',),

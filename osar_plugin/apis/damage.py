@@ -145,9 +145,9 @@ class DamageInferencer:
         self.dtype = half_precision(amp, self.device)
         weights = checkpoint_file(checkpoint)
         self.model = build_model(config)
+        self.settings = scene_settings(self.model.settings, settings)
         load_checkpoint(self.model, weights).require_complete()
         self.model.to(self.device).eval().requires_grad_(False)
-        self.settings = scene_settings(self.model.settings, settings)
         self.mask_by_building = (
             self.model.mask_by_building if mask_by_building is None
             else mask_by_building)
@@ -292,7 +292,8 @@ def build_model(config: str | Path | Config | dict) -> DamageFormer:
     """
     if isinstance(config, (str, Path)):
         config = load_config(config)
-    model = config.get('model') if isinstance(config, dict) else None
+    model = config.get('model') if isinstance(config, (dict, Config)) else (
+        None)
     if model is None:
         raise ConfigError(
             'Give the config of a DamageFormer, such as '

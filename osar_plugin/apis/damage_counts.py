@@ -19,6 +19,8 @@ import numpy as np
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
+from ..utils.config_values import require_range
+
 STATES = ('intact', 'damaged', 'destroyed', 'undetermined')
 """Of buildings; the last one has no pixel with a state."""
 
@@ -68,9 +70,13 @@ class DamageCounter:
 
     Args:
         min_pixels: Buildings with fewer pixels are not counted.
+
+    Raises:
+        ConfigError: If it is below 1.
     """
 
     def __init__(self, min_pixels: int = 1) -> None:
+        require_range(1, min_pixels=min_pixels)
         self.min_pixels = min_pixels
         self._buildings = np.zeros((2, len(STATES)), np.int64)
         self._map = np.zeros(4, np.int64)

@@ -424,8 +424,9 @@ def resolve_weights(
         raise ConfigError(
             f'loss_weights={dict(weights)!r} needs exactly '
             f'{", ".join(PARTS)}; 0 leaves one out.')
-    require_range(0, 1e6, **weights)
-    return {name: float(weights[name]) for name in PARTS}
+    values: dict[str, Any] = {name: weights[name] for name in PARTS}
+    require_range(0, 1e6, **values)
+    return {name: float(value) for name, value in values.items()}
 
 
 def slide_settings(values: Mapping[str, Any] | None) -> SlideSettings:
