@@ -61,7 +61,8 @@ class MeanPoolNeck(BaseModule):
             A tuple of (B, D), as heads of MMPretrain take it.
 
         Raises:
-            DataFormatError: If the shape is another one.
+            DataFormatError: If the shape is another one, or a batch of one
+                image is to train a BatchNorm.
         """
         x = features if isinstance(features, Tensor) else features[-1]
         if x.ndim == 4:
@@ -73,4 +74,8 @@ class MeanPoolNeck(BaseModule):
                 f'(B, N, {dim}) or maps (B, {dim}, H, W). Set dim to the '
                 "backbone's channels, and num_outs=1 (or out='tokens').")
         x = self.fc_norm(x.mean(1))
+        if self.batch_norm is not None and self.training and len(x) == 1:
+            raise DataFormatError(
+                'A training batch of one image: BatchNorm needs two. Set '
+                'train_dataloader.drop_last=True, or another batch_size.')
         return (x if self.batch_norm is None else self.batch_norm(x), )

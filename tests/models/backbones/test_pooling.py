@@ -68,3 +68,7 @@ def test_bad_input():
     for shape in ((2, 8, 5), (2, 6), (2, 5, 3, 3)):
         with pytest.raises(DataFormatError, match='takes tokens'):
             MeanPoolNeck(6)(torch.zeros(shape))
+    neck = MeanPoolNeck(6, batch_norm=True)
+    with pytest.raises(DataFormatError, match='drop_last'):
+        neck(torch.zeros(1, 4, 6))
+    assert neck.eval()(torch.zeros(1, 4, 6))[0].shape == (1, 6)
