@@ -361,6 +361,31 @@ def test_protocol_and_benchmark_tools(run_tool, root, tmp_path):
     assert ended.code == 2 and 'cfgo' in ended.err
 
 
+def test_benchmark_takes_a_trained_soma(run_tool, root, tmp_path):
+    from osar_plugin.registry import MODELS
+    from osar_plugin.utils.config import load_config
+
+    config = 'configs/demo/soma_sen12.py'
+    model = MODELS.build(load_config(config).model)
+    weights = tmp_path / 'soma.pth'
+    torch.save(dict(state_dict=model.state_dict()), weights)
+    (root / 'test').mkdir(exist_ok=True)
+    for side in ('opt', 'sar'):
+        shutil.move(root / side, root / 'test' / side)
+    protocol = tmp_path / 'p.json'
+    run_tool('prepare_data/make_registration_protocol.py', root, protocol,
+             '--preset', 'mild', '--size', '64', '--limit', '1')
+    ended = run_tool(
+        'benchmark/registration.py', '--protocol', protocol, '--data-root',
+        root, '--sizes', '--trust-all', '--methods',
+        f'soma={config}@{weights}')
+    assert ended.code == 0, ended.err
+    assert f'| soma={config}@{weights} | ' in ended.out
+    ended = run_tool('benchmark/registration.py', '--protocol', protocol,
+                     '--data-root', root, '--methods', f'soma={config}')
+    assert ended.code == 2 and 'checkpoint' in ended.err
+
+
 def test_real_pairs_within_reach_of_cfog(run_tool, tmp_path):
     if not SRIF.is_dir():
         pytest.skip('real pairs not there: ../shared/data/srif_optical_sar')

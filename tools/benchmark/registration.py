@@ -32,6 +32,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from osar_plugin.apis.registration import build_matcher
 from osar_plugin.datasets.registration_protocol import (
     Protocol,
     RenderedPair,
@@ -51,23 +52,18 @@ from osar_plugin.evaluation.registration import (
 from osar_plugin.io import atomic_write
 from osar_plugin.models.registration.estimate import TRANSFORMS, estimate
 from osar_plugin.models.registration.match import MatchSettings
-from osar_plugin.registry import MODELS
 from osar_plugin.utils import launch
 from osar_plugin.utils.errors import ConfigError
 from osar_plugin.utils.measuring import peak_bytes
 
+# Beside those of osar_plugin.apis.registration.
 METHODS: dict[str, dict[str, Any]] = {
     'identity': dict(type='osar_plugin.CallableMatcher',
                      function='osar_plugin.models.registration.baselines:'
                               'identity'),
-    'cfog': dict(type='osar_plugin.CFOGMatcher'),
     'cfog-plain': dict(type='osar_plugin.CFOGMatcher', rounds=2, smooth=1.2,
                        threshold=3.),
-    'sift': dict(type='osar_plugin.SIFTMatcher'),
-    'orb': dict(type='osar_plugin.ORBMatcher'),
-    'ecc': dict(type='osar_plugin.ECCMatcher'),
-    'ecc-raw': dict(type='osar_plugin.ECCMatcher', gradient=False),
-    'phase': dict(type='osar_plugin.PhaseCorrelationMatcher')}
+    'ecc-raw': dict(type='osar_plugin.ECCMatcher', gradient=False)}
 COLUMNS = [*(f'CMR@{t}' for t in THRESHOLDS), 'mean_rmse', 'failure_rate',
            'median_rmse', 'mean_epe', *(f'AUC@{t}' for t in AUC_THRESHOLDS)]
 
@@ -75,13 +71,13 @@ COLUMNS = [*(f'CMR@{t}' for t in THRESHOLDS), 'mean_rmse', 'failure_rate',
 def build(method: str) -> Any:
     """A matcher by name, or of a function that the user brings."""
     if method in METHODS:
-        return MODELS.build(dict(METHODS[method]))
-    if ':' not in method:
-        raise ConfigError(
-            f'method {method!r} is not known: use {", ".join(METHODS)}, or '
-            'module:function.')
-    return MODELS.build(dict(
-        type='osar_plugin.CallableMatcher', function=method))
+        return build_matcher(METHODS[method])
+    name, _, rest = method.partition('=')
+    if name == 'soma':
+        model, _, checkpoint = rest.rpartition('@')
+        return build_matcher(
+            name, dict(model=model, checkpoint=checkpoint))
+    return build_matcher(method)
 
 
 def register(matcher: Any, pair: RenderedPair, args: argparse.Namespace
