@@ -105,8 +105,8 @@ def test_real_pair(run_tool, model, tmp_path) -> None:
 def test_benchmark(run_python) -> None:
     """A small scene through the measuring process."""
     ended = run_python(
-        'tools/benchmark/assess_damage.py', '--size', '320', '--window',
-        '128')
+        'tools/benchmark/assess_damage.py', '--size', '160', '--window',
+        '96', '--stride', '64')
     assert ended.code == 0, ended.err
     result = json.loads(ended.out)
     assert result['seconds'] > 0 and result['peak_mib'] < 1500

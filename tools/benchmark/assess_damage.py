@@ -38,7 +38,7 @@ CELL = 512
 SMALLEST = 64
 
 
-def model_config(window: int) -> dict[str, Any]:
+def model_config(window: int, stride: int) -> dict[str, Any]:
     """A DamageFormer of 1.9 million weights (that of the demo)."""
     return dict(model=dict(
         type='osar_plugin.DamageFormer',
@@ -47,7 +47,7 @@ def model_config(window: int) -> dict[str, Any]:
             fpn_dim=64, arch=dict(
                 embed_dim=128, mlp_depths=(1, 1), depth=6, num_heads=4)),
         channels=48,
-        inference=dict(mode='slide', window=window, stride=window // 2)))
+        inference=dict(mode='slide', window=window, stride=stride)))
 
 
 def make_pair(folder: Path, size: int) -> None:
@@ -83,7 +83,7 @@ def measure(folder: Path, args: argparse.Namespace) -> dict[str, Any]:
     """Assess in this process."""
     from osar_plugin.apis.damage import DamageInferencer
 
-    config = model_config(args.window)
+    config = model_config(args.window, args.stride)
     torch.manual_seed(0)
     model = MODELS.build(config['model'])
     model.init_weights()
@@ -105,7 +105,7 @@ def measure(folder: Path, args: argparse.Namespace) -> dict[str, Any]:
 def child(folder: Path, args: argparse.Namespace) -> dict[str, Any]:
     """Assess in a fresh process."""
     command = [sys.executable, __file__, '--child', str(folder)]
-    for name in ('size', 'window', 'batch_size', 'device'):
+    for name in ('size', 'window', 'stride', 'batch_size', 'device'):
         command += [f'--{name.replace("_", "-")}', str(getattr(args, name))]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
     if done.returncode:
@@ -123,6 +123,7 @@ def parse_args() -> argparse.Namespace:
     add = parser.add_argument
     add('--size', type=int, default=6000, help='side in pixels')
     add('--window', type=int, default=512)
+    add('--stride', type=int, default=256)
     add('--batch-size', type=int, default=4)
     add('--device', default='cpu')
     add('--folder', help='where the pair is made; default: a temporary one')
@@ -146,8 +147,8 @@ def main() -> None:
         make_pair(Path(folder), args.size)
         result = child(Path(folder), args)
     text = json.dumps(dict(
-        size=args.size, window=args.window, batch_size=args.batch_size,
-        **result), indent=1)
+        size=args.size, window=args.window, stride=args.stride,
+        batch_size=args.batch_size, **result), indent=1)
     sys.stdout.write(text + '\n')
     if args.json:
         with atomic_write(args.json) as file:
