@@ -5,7 +5,8 @@
 #   python tools/train.py configs/demo/codemae_detection.py \
 #       --work-dir work_dirs/codemae_detection_pretrained --cfg-options \
 #       model.backbone.init_cfg.type=Pretrained \
-#       model.backbone.init_cfg.checkpoint=work_dirs/codemae_ospretrain/epoch_60.pth
+#       model.backbone.init_cfg.checkpoint=work_dirs/codemae_ospretrain/\
+#       epoch_60.pth
 _base_ = [
     '../_base_/models/codemae_faster_rcnn.py',
     '../_base_/datasets/dior_detection.py',
@@ -15,20 +16,17 @@ _base_ = [
 data_root = 'data/demo/Detection/DIOR'
 dim = 64
 model = dict(
+    # The backbone of codemae_ospretrain.py.
     backbone=dict(
-        # As in demo/codemae_ospretrain.py.
-        arch=dict(
-            _delete_=True,
-            embed_dim=128,
-            mlp_depths=(1, 1),
-            depth=6,
-            num_heads=4),
+        _delete_=True,
+        type='osar_plugin.ITPN',
+        arch=dict(embed_dim=128, mlp_depths=(1, 1), depth=6, num_heads=4),
+        modality='rgb',
         img_size=64,
         fpn_dim=dim,
         num_outs=4,
-        drop_path_rate=0.,
-        with_cp=False,
-        init_cfg=None),
+        pool='avg',
+        norm_eps=1e-5),
     rpn_head=dict(
         in_channels=dim,
         feat_channels=dim,
@@ -37,11 +35,11 @@ model = dict(
     roi_head=dict(
         bbox_roi_extractor=dict(out_channels=dim),
         bbox_head=dict(
-            in_channels=dim, conv_out_channels=dim, fc_out_channels=128)),
+            in_channels=dim, conv_out_channels=32, fc_out_channels=128)),
     train_cfg=dict(
         rpn=dict(sampler=dict(num=128)),
         rpn_proposal=dict(nms_pre=300, max_per_img=150),
-        rcnn=dict(sampler=dict(num=64))),
+        rcnn=dict(sampler=dict(num=32))),
     test_cfg=dict(rpn=dict(nms_pre=200, max_per_img=100)))
 
 image_size = (160, 160)
@@ -76,7 +74,7 @@ test_dataloader = dict(
     persistent_workers=False,
     dataset=dict(data_root=data_root, pipeline=test_pipeline))
 
-max_epochs = 24
+max_epochs = 16
 # From scratch there is nothing in the first layers to be kept.
 optim_wrapper = dict(
     optimizer=dict(lr=1e-3), paramwise_cfg=dict(decay_rate=1.))
@@ -93,12 +91,12 @@ param_scheduler = [
         by_epoch=True,
         convert_to_iter_based=True),
 ]
-train_cfg = dict(max_epochs=max_epochs, val_interval=6)
+train_cfg = dict(max_epochs=max_epochs, val_interval=4)
 
 default_scope = 'mmdet'
 default_hooks = dict(
     logger=dict(interval=10),
     checkpoint=dict(
-        interval=6, save_best='coco/bbox_mAP_50', rule='greater'))
+        interval=4, save_best='coco/bbox_mAP_50', rule='greater'))
 auto_scale_lr = dict(enable=False, base_batch_size=8)
 randomness = dict(seed=0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from osar_plugin.datasets import DIORDataset, SARDet100KDataset
+from osar_plugin.datasets import DIORDataset, SARDet100KDataset, detection
 from osar_plugin.datasets.coco_json import read_coco
 from osar_plugin.datasets.dior import CLASSES as DIOR_CLASSES
 from osar_plugin.datasets.instance_masks import mask_boxes, read_hrsid
@@ -83,18 +84,12 @@ def test_labels_follow_names_not_numbers(tmp_path):
     assert data.get_cat_ids(0) == [0, 4]
 
 
-def test_lost_boxes_are_counted(tmp_path, caplog):
-    import logging
-
-    from osar_plugin.datasets import detection
+def test_lost_boxes_are_counted(tmp_path, monkeypatch):
     messages = []
-    original = detection.print_log
-    try:
-        detection.print_log = lambda text, **kw: messages.append(
-            (kw.get('level', logging.INFO), text))
-        SARDet100KDataset(sardet(tmp_path))
-    finally:
-        detection.print_log = original
+    monkeypatch.setattr(
+        detection, 'print_log', lambda text, **kw: messages.append(
+            (kw.get('level', logging.INFO), text)))
+    SARDet100KDataset(sardet(tmp_path))
     warnings = [t for level, t in messages if level == logging.WARNING]
     assert len(warnings) == 1
     assert '1 of 4 boxes' in warnings[0] and 'a.png' in warnings[0]

@@ -52,6 +52,7 @@ def shrink(cfg: Config, size: int = 128) -> Config:
     if 'conv_out_channels' in head:
         head.conv_out_channels = 16
     model.train_cfg.rpn_proposal.update(nms_pre=50, max_per_img=30)
+    model.train_cfg.rcnn.sampler.num = 16
     model.test_cfg.rpn.update(nms_pre=50, max_per_img=30)
     # Two steps make nothing certain, and no box at all no figure.
     model.test_cfg.rcnn.score_thr = 0.

@@ -47,7 +47,11 @@ from osar_plugin.utils.errors import (  # noqa: E402
 
 
 @pytest.fixture(autouse=True)
-def scope():
+def scope(monkeypatch):
+    # A Runner formats its config, and looks for compilers, for its log.
+    monkeypatch.setattr(Config, 'pretty_text', property(lambda self: ''))
+    monkeypatch.setattr(
+        'mmengine.runner.runner.collect_env', lambda: {'Python': ''})
     with DefaultScope.overwrite_default_scope('mmdet'):
         yield
 
@@ -235,6 +239,9 @@ def test_stock_faster_rcnn_with_our_backbone(tmp_path, world):
     names = tuple(ordered_json(
         world / 'DIOR/trainval.json', tmp_path / 'a.json'))
     cfg.model.roi_head.bbox_head.num_classes = len(names)
+    cfg.model.train_cfg.rpn_proposal.max_per_img = 30
+    cfg.model.test_cfg.rpn.max_per_img = 30
+    cfg.model.roi_head.bbox_head.fc_out_channels = 16
     for key in ('train_dataloader', 'val_dataloader'):
         cfg[key].update(num_workers=0, persistent_workers=False)
         cfg[key].dataset.update(
