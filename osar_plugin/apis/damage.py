@@ -19,7 +19,7 @@ import io
 import json
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -61,6 +61,9 @@ BLOCK = 256
 
 PICTURE = 1024
 """Longest side of a panel of the picture, pixels."""
+
+TEXT = 600
+"""Longest side of a panel that text of its usual size goes with, pixels."""
 
 BUILDING_PALETTE = ((0, 0, 0), (255, 255, 255))
 
@@ -237,15 +240,16 @@ class DamageInferencer:
         strips = sliding_strips(
             scene.size, count, scene.tile, self._predict, self.settings,
             self.device)
-        with progress_bar('Assessing') as show:
+        bar = (progress_bar('Assessing') if self.show_progress
+               else nullcontext(lambda done, total: None))
+        with bar as show:
             for row, logits in strips:
                 damage, building = (
                     classes.cpu().numpy() for classes in decide(
                         logits, self.mask_by_building))
                 empty = ~scene.valid(row, len(damage))
                 damage[empty], building[empty] = NODATA, NODATA
-                if self.show_progress:
-                    show(row + len(damage), scene.size[0])
+                show(row + len(damage), scene.size[0])
                 yield Strip(row, damage, building)
 
     def _predict(self, parts: list[tuple[Tensor, Tensor]]) -> Tensor:
@@ -281,7 +285,8 @@ class DamageInferencer:
             [Panel('before, optical', pre.transpose(1, 2, 0)),
              Panel('after, SAR', np.repeat(post[0][..., None], 3, 2)),
              Panel('building damage', view.picture(pre[1]))],
-            list(zip(CLASSES, PALETTE, notes, strict=True)), title)
+            list(zip(CLASSES, PALETTE, notes, strict=True)), title,
+            max(1., max(pre.shape[1:]) / TEXT))
 
 
 def build_model(config: str | Path | Config | dict) -> DamageFormer:

@@ -257,7 +257,4 @@ class BRIGHTMetric(BaseMetric):
 
 def _data(value: Any) -> Any:
     """The pixels of ``PixelData``, which evaluators make a dict of."""
-    if isinstance(value, Mapping):
-        return value['data']
-    return getattr(value, 'data', value) if hasattr(
-        value, 'all_items') else value
+    return value['data'] if isinstance(value, Mapping) else value

@@ -223,6 +223,18 @@ def test_loading(root) -> None:
     np.testing.assert_array_equal(again['post'], out['post'])
 
 
+def test_first_three_bands(root) -> None:
+    """A fourth one, be it alpha or of unstated meaning, is left out."""
+    expected = LoadDamagePair()(results(root))['pre']
+    four = np.concatenate([expected, expected[..., :1]], 2)
+    for mode in ('RGBA', 'RGBX'):
+        out = results(root)
+        Image.fromarray(four, mode).save(out['optical_path'])
+        with Image.open(out['optical_path']) as image:
+            assert image.tag_v2[277] == 4  # samples of a pixel
+        np.testing.assert_array_equal(LoadDamagePair()(out)['pre'], expected)
+
+
 GREY = np.zeros((40, 48), np.uint8)
 COLOURS = np.arange(40 * 48 * 3, dtype=np.uint8).reshape(40, 48, 3)
 

@@ -27,13 +27,17 @@ import cv2
 import numpy as np
 from mmcv.transforms import BaseTransform
 from mmengine.structures import PixelData
-from PIL import Image
+from PIL import Image, TiffImagePlugin, UnidentifiedImageError
 
 from osar_plugin.io import decode
 from osar_plugin.registry import TRANSFORMS
 from osar_plugin.structures import DamageDataSample
 from osar_plugin.utils.config_values import require_range
-from osar_plugin.utils.errors import ConfigError, DataFormatError
+from osar_plugin.utils.errors import (
+    ConfigError,
+    CorruptImageError,
+    DataFormatError,
+)
 
 from .augmentation import ColorJitter, jitter
 from .loading import require_key
@@ -64,9 +68,16 @@ def read_pre(path: str | Path) -> np.ndarray:
     Raises:
         DatasetNotFoundError: If there is no such file.
         CorruptImageError: If it cannot be decoded whole.
-        DataFormatError: If it has one band or is not 8-bit.
+        DataFormatError: If it has one band, two, or more than four, or is
+            not 8-bit.
     """
-    image = _read(path)
+    try:
+        image = _read(path)
+    except DataFormatError:
+        spare = _without_fourth(path)
+        if spare is None:
+            raise
+        image = spare
     if image.ndim != 3:
         raise DataFormatError(
             f'{path}: has 1 band; an optical image of 3 is expected before '
@@ -116,6 +127,26 @@ def read_labels(path: str | Path) -> np.ndarray:
             '1 (intact), 2 (damaged), 3 (destroyed) and 255 (not known). '
             'Map them to these.')
     return labels
+
+
+def _without_fourth(path: str | Path) -> np.ndarray | None:
+    """Red, green and blue of a file with a fourth band of unstated meaning.
+
+    None of other files.
+    """
+    try:
+        with Image.open(path) as image:
+            tags = getattr(image, 'tag_v2', {})
+            if tags.get(TiffImagePlugin.SAMPLESPERPIXEL) != 4 or (
+                    image.mode not in ('RGB', 'RGBX')):
+                return None
+            return np.array(image.convert('RGB'))
+    except UnidentifiedImageError:
+        return None
+    except OSError as error:
+        raise CorruptImageError(
+            f'{path}: cannot be decoded ({error}). The file is truncated or '
+            'damaged; copy or download it again.') from error
 
 
 def _read(path: str | Path) -> np.ndarray:

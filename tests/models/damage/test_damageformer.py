@@ -158,6 +158,16 @@ def test_recipe() -> None:
         mode='slide', window=512, stride=256)
 
 
+@pytest.mark.parametrize('options', [
+    {'optim_wrapper.paramwise_cfg.decay_rat': 0.9},
+    {'optim_wrapper.paramwise_cfg.decay_rate': 'much'},
+    {'model.inference.windw': 64}, {'model.loss_weights': 3}])
+def test_slips_in_the_recipe(options) -> None:
+    with pytest.raises(ConfigError):
+        cfg = load_config(CONFIGS / 'demo/codemae_bright.py', options)
+        MODELS.build(dict(cfg.model, init_cfg=None))
+
+
 # ------------------------------------------------------------------ losses
 
 
