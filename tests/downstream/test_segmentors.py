@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import shutil
 import zipfile
 from io import BytesIO
 from pathlib import Path
@@ -153,7 +154,6 @@ def test_real_tiles(tmp_path: Path) -> None:
 
 def test_a_wrong_label_stops_the_training(demo: Path,
                                           tmp_path: Path) -> None:
-    import shutil
     shutil.copytree(demo, tmp_path / 'data')
     masks = sorted((tmp_path / 'data').glob('Train/*/masks_png/*.png'))
     for mask in masks:
