@@ -2,10 +2,8 @@
 #   python tools/make_demo_data.py data/demo --sets segmentation
 #   python tools/train.py configs/demo/codemae_segmentation.py --seed 0
 # From the demo's own pre-training instead of from random weights:
-#   python tools/train.py configs/demo/codemae_segmentation.py --seed 0 \
-#       --cfg-options model.backbone.init_cfg.type=Pretrained \
-#       model.backbone.init_cfg.checkpoint=work_dirs/codemae_ospretrain/\
-#   epoch_60.pth
+#   --cfg-options model.backbone.init_cfg.type=Pretrained \
+#     model.backbone.init_cfg.checkpoint=work_dirs/codemae_ospretrain/FILE
 _base_ = [
     '../_base_/models/upernet_itpn.py', '../_base_/datasets/loveda.py',
     '../_base_/schedules/loveda_10k.py', '../_base_/default_runtime.py'

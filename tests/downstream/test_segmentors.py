@@ -19,6 +19,7 @@ from PIL import Image
 import osar_plugin
 from osar_plugin.registry import MODELS
 from osar_plugin.utils.checkpoint import read_checkpoint
+from osar_plugin.utils.config import load_config
 from osar_plugin.utils.errors import DataFormatError
 
 needs('mmseg')
@@ -211,3 +212,25 @@ def test_the_zoo_builds_a_segmentor() -> None:
         'codemae_loveda', **{'backbone.arch': arch, 'backbone.fpn_dim': 256})
     assert type(model).__name__ == 'EncoderDecoder'
     assert model.backbone.embed_dim == 32
+
+
+@pytest.mark.parametrize('demo', [
+    'codemae_segmentation', 'codemae_classification'])
+def test_the_demos_start_from_the_demos_pre_training(
+        demo: str, tmp_path: Path) -> None:
+    """As the comment in the config says, on the command line."""
+    needs('mmpretrain')
+    pretrained = MODELS.build(read('demo/codemae_ospretrain').model)
+    file = tmp_path / 'epoch_60.pth'
+    torch.save(dict(state_dict=pretrained.state_dict()), file)
+    cfg = load_config(CONFIGS / f'demo/{demo}.py', {
+        'model.backbone.init_cfg.type': 'Pretrained',
+        'model.backbone.init_cfg.checkpoint': str(file)})
+    with MODELS.switch_scope_and_registry(cfg.default_scope) as registry:
+        model = registry.build(cfg.model)
+    model.init_weights()
+    given = pretrained.backbone.state_dict()
+    ours = model.backbone.state_dict()
+    assert torch.equal(ours.pop('patch_embed_rgb.proj.weight'),
+                       given['patch_embed_rgb.proj.weight'])
+    assert all(torch.equal(value, given[key]) for key, value in ours.items())
