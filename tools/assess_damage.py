@@ -68,7 +68,8 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     """Assess."""
     args = parse_args()
-    from osar_plugin.apis.damage import DamageInferencer, check_outputs
+    from osar_plugin.apis.damage import DamageInferencer
+    from osar_plugin.apis.damage_output import check_outputs
 
     # Before the weights are read.
     check_outputs(args.out, args.building, args.picture, args.table, ())

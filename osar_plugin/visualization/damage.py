@@ -56,13 +56,7 @@ def draw_assessment(panels: Sequence[Panel], legend: Sequence[Entry],
         raise ConfigError(
             f'{len(panels)} panels and scale={scale}: expected one or more, '
             'and a scale above 0.')
-    shape = panels[0].image.shape
-    for panel in panels:
-        if panel.image.shape != shape or panel.image.dtype != np.uint8 or (
-                len(shape) != 3 or shape[2] != 3 or 0 in shape):
-            raise DataFormatError(
-                f'{panel.title}: {panel.image.shape} {panel.image.dtype}; '
-                f'expected (H, W, 3) uint8 of one size, here {shape}.')
+    shape = _check_panels(panels)
 
     def px(value: float) -> int:
         return round(value * scale)
@@ -92,6 +86,18 @@ def draw_assessment(panels: Sequence[Panel], legend: Sequence[Entry],
     top = px(_HEAD) + down * (height + px(_LABEL) + px(_GAP))
     _draw_legend(pen, legend, top, room)
     return np.array(canvas)
+
+
+def _check_panels(panels: Sequence[Panel]) -> tuple[int, ...]:
+    """The shape that all pictures have."""
+    shape = panels[0].image.shape
+    for panel in panels:
+        if panel.image.shape != shape or panel.image.dtype != np.uint8 or (
+                len(shape) != 3 or shape[2] != 3 or 0 in shape):
+            raise DataFormatError(
+                f'{panel.title}: {panel.image.shape} {panel.image.dtype}; '
+                f'expected (H, W, 3) uint8 of one size, here {shape}.')
+    return shape
 
 
 def _draw_legend(pen: _Pen, legend: Sequence[Entry], top: int,

@@ -22,12 +22,9 @@ from damage_scene_case import (
 )
 from PIL import Image
 
-from osar_plugin.apis.damage import (
-    ClassView,
-    DamageInferencer,
-    scene_settings,
-)
+from osar_plugin.apis.damage import DamageInferencer, scene_settings
 from osar_plugin.apis.damage_counts import STATES, DamageCounter
+from osar_plugin.apis.damage_output import ClassView
 from osar_plugin.apis.damage_scene import open_scene
 from osar_plugin.models.damage import SlideSettings
 from osar_plugin.models.damage.damageformer import decide

@@ -14,7 +14,7 @@ From a batch of pairs to maps::
       v
     A (B, F, H/4, W/4) -- clf_1 --> building logits (B, 2, H, W)
     C (B, F, H/4, W/4) -- clf_2 --> damage logits (B, 4, H, W)
-      | training: cross-entropy and Lovasz of both (lovasz, damageformer)
+      | training: cross-entropy and Lovasz of both (losses, lovasz)
       | inference: whole images or windows (inference)
       v
     DamageDataSample: pred_damage, pred_building (1, H, W)
@@ -25,8 +25,9 @@ nowhere. Building classes: 0 none, 1 building.
 
 from __future__ import annotations
 
-from .damageformer import DamageFormer, DamageLogits
+from .damageformer import DamageFormer
 from .inference import SlideSettings, sliding_strips
+from .losses import DamageLogits
 from .lovasz import lovasz_softmax
 from .preprocessor import DamagePreprocessor
 

@@ -11,7 +11,7 @@ fusion, C classes, H W height and width in pixels, s stride.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -25,7 +25,6 @@ from ...utils.checkpoint import adapt_on_load
 from ...utils.config_values import Buildable, require_range
 from ...utils.errors import ConfigError, DataFormatError
 from ...utils.names import did_you_mean, nearest
-from ..precision import full_precision
 from ..weights import SafeWeights
 from .inference import (
     SlideSettings,
@@ -34,30 +33,13 @@ from .inference import (
     pad_to,
     sliding_strips,
 )
-from .lovasz import IGNORED, lovasz_softmax
+from .losses import DamageLogits, damage_losses, resolve_weights
+from .lovasz import IGNORED
 from .official import adapt
 
 PREPROCESSOR = dict(type='osar_plugin.DamagePreprocessor')
 DAMAGE_CLASSES, BUILDING_CLASSES = 4, 2
 LEVELS = 4
-PARTS = ('building_ce', 'damage_ce', 'damage_lovasz', 'building_lovasz')
-LOSS_WEIGHTS: dict[str, dict[str, float]] = {
-    'codemae': dict(zip(PARTS, (1., 2., 1., 0.5), strict=True)),
-    'bright': dict(zip(PARTS, (1., 1., 0.75, 0.5), strict=True)),
-}
-"""Weights of the losses by name: CoDe-MAE's code, and BRIGHT's."""
-
-
-class DamageLogits(NamedTuple):
-    """What the network says of a batch.
-
-    Attributes:
-        building: (B, 2, H, W), none and building.
-        damage: (B, 4, H, W), background, intact, damaged, destroyed.
-    """
-
-    building: Tensor
-    damage: Tensor
 
 
 class FusionBlock(nn.Module):
@@ -127,52 +109,6 @@ def encode_pair(encoder: nn.Module, pre: Tensor,
         maps = encoder(torch.cat([pre, post]))
     halves = [level.chunk(2) for level in maps]
     return [a for a, _ in halves], [b for _, b in halves]
-
-
-@full_precision
-def masked_cross_entropy(logits: Tensor, labels: Tensor,
-                         ignore_index: int = IGNORED) -> Tensor:
-    """Mean cross-entropy over the pixels that count.
-
-    Args:
-        logits: (B, C, H, W).
-        labels: (B, H, W) int64.
-        ignore_index: Label that counts nowhere.
-
-    Returns:
-        0-dimensional; 0 and in the graph where nothing counts.
-    """
-    total = F.cross_entropy(
-        logits, labels, ignore_index=ignore_index, reduction='sum')
-    return total / (labels != ignore_index).sum().clamp(min=1)
-
-
-def building_labels(damage: Tensor, ignore_index: int = IGNORED) -> Tensor:
-    """Labels of the building head: 1 for any state, 255 stays."""
-    return torch.where(damage == ignore_index, damage, damage.clamp(max=1))
-
-
-def damage_losses(logits: DamageLogits, damage: Tensor,
-                  ignore_index: int = IGNORED) -> dict[str, Tensor]:
-    """The four losses, without weights.
-
-    Args:
-        logits: Of the network.
-        damage: (B, H, W) int64 in 0..3, or ``ignore_index``.
-        ignore_index: Counts in none of them. (CoDe-MAE's code passes it to
-            three of the four; without such pixels that is the same.)
-
-    Returns:
-        By the names of :data:`PARTS`.
-    """
-    building = building_labels(damage, ignore_index)
-    return dict(
-        building_ce=masked_cross_entropy(
-            logits.building, building, ignore_index),
-        damage_ce=masked_cross_entropy(logits.damage, damage, ignore_index),
-        damage_lovasz=lovasz_softmax(logits.damage, damage, ignore_index),
-        building_lovasz=lovasz_softmax(
-            logits.building, building, ignore_index))
 
 
 def decide(logits: Tensor, mask_by_building: bool = False
@@ -405,28 +341,6 @@ def check_levels(in_channels: Sequence[int] | None,
             'not say it.')
     require_range(1, 2**14, in_channels=list(known))
     return list(known)
-
-
-def resolve_weights(
-        weights: str | Mapping[str, float]) -> dict[str, float]:
-    """Weights of the losses by their names.
-
-    Raises:
-        ConfigError: If a name is not known, missing, or a number negative.
-    """
-    if isinstance(weights, str):
-        if weights not in LOSS_WEIGHTS:
-            raise ConfigError(
-                f'loss_weights={weights!r} is not known: use one of '
-                f'{", ".join(LOSS_WEIGHTS)}, or a dict.')
-        return dict(LOSS_WEIGHTS[weights])
-    if set(weights) != set(PARTS):
-        raise ConfigError(
-            f'loss_weights={dict(weights)!r} needs exactly '
-            f'{", ".join(PARTS)}; 0 leaves one out.')
-    values: dict[str, Any] = {name: weights[name] for name in PARTS}
-    require_range(0, 1e6, **values)
-    return {name: float(value) for name, value in values.items()}
 
 
 def slide_settings(values: Mapping[str, Any] | None) -> SlideSettings:
