@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import runpy
 import subprocess
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from mmengine.logging import MMLogger
 from PIL import Image
 
 REPO = Path(__file__).resolve().parents[1]
@@ -41,6 +43,7 @@ def run_tool(
 
     def run(name: str, *args: str | Path) -> Ended:
         monkeypatch.setattr(sys, 'argv', [name, *map(str, args)])
+        revive_loggers()
         code = 0
         try:
             runpy.run_path(str(REPO / 'tools' / name), run_name='__main__')
@@ -51,6 +54,15 @@ def run_tool(
         return Ended(code, captured.out, captured.err)
 
     return run
+
+
+def revive_loggers() -> None:
+    """Give loggers of earlier tests, whose stream is closed, a new one."""
+    for logger in list(MMLogger._instance_dict.values()):
+        for handler in logger.handlers:
+            if type(handler) is logging.StreamHandler and (
+                    handler.stream.closed):
+                handler.stream = sys.stderr  # setStream flushes the old one
 
 
 @pytest.fixture(scope='session')

@@ -472,6 +472,8 @@ CALLERS: dict[str, tuple[str, ...] | None] = {
     'osar_plugin/apis/translation.py:_weights': (
         'OpticalToSARInferencer',),
     'osar_plugin/apis/translation.py:_build': ('OpticalToSARInferencer',),
+    'osar_plugin/apis/zoo.py:get_model': (
+        'find_checkpoint', 'load_checkpoint'),
     # Safetensors only; tests/test_teacher_features.py.
     'osar_plugin/datasets/teacher_features.py:read_features': None,
     'osar_plugin/engine/checkpointing.py:_publish_model': (

@@ -19,5 +19,5 @@ model = dict(
     # says so.
     init_cfg=dict(
         type='Pretrained',
-        checkpoint='weights/codemae_base_800e.pth',
+        checkpoint='weights/checkpoint-800.pth',
         optional=True))
