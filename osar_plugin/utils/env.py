@@ -34,6 +34,11 @@ OPTIONAL: dict[str, dict[str, str]] = {
     'torchreid [reid]': {'torchreid': '0.2.5'},
     'faiss [index]': {'faiss-cpu': '1.15.1', 'faiss-gpu': ''},
     'tensorboard [vis]': {'tensorboard': '2.21.0'},
+    'mmdet [onedl-full]': {'onedl-mmdetection': '3.5.1', 'mmdet': ''},
+    'mmseg [onedl-full]': {
+        'onedl-mmsegmentation': '1.4.2', 'mmsegmentation': ''},
+    'mmpretrain [onedl-full]': {
+        'onedl-mmpretrain': '1.3.6', 'mmpretrain': ''},
 }  # yapf: disable
 # Pairs of distributions that install the same files.
 CLASHES = (('onedl-mmengine', 'mmengine'), ('onedl-mmcv', 'mmcv'),
