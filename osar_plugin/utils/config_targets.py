@@ -20,6 +20,8 @@ _FAMILY = frozenset((
     'mmaction', 'mmagic', 'mmdet', 'mmdet3d', 'mmengine', 'mmocr', 'mmpose',
     'mmpretrain', 'mmrotate', 'mmseg', 'mmselfsup', 'mmtrack', 'mmyolo',
     SCOPE))  # yapf: disable
+# Those that configs of this package stand on.
+_TOOLBOXES = ('mmdet', 'mmpretrain', 'mmseg')
 
 
 class Argument(NamedTuple):
@@ -376,9 +378,13 @@ def check_scope(where: str, scope: Any) -> None:
         import_module(scope)
     except (ImportError, ValueError) as error:
         near = nearest(scope, _known_scopes() | _FAMILY)
+        cure = did_you_mean(near)
+        if scope in _TOOLBOXES:
+            cure = (f' Install {scope} with the extra onedl-full or '
+                    'openmmlab-full, or with make setup-full.')
         raise MissingDependencyError(
             f'{where}: default_scope={scope!r} is no scope of a package that '
-            f'can be imported ({error}).{did_you_mean(near)}') from error
+            f'can be imported ({error}).{cure}') from error
 
 
 def check_constructor(where: str, node: dict, scope: str) -> bool:
