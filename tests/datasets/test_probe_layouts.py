@@ -159,7 +159,7 @@ def test_files_that_are_no_arrays(tmp_path):
     path.write_bytes(path.read_bytes()[:-3])
     with pytest.raises(CorruptImageError):
         read_bands(path, 'sar')
-    np.save(path, np.array([{}], object), allow_pickle=True)
+    np.save(path, np.array([{}], object))
     with pytest.raises(CorruptImageError, match='cannot be read'):
         read_bands(path, 'sar')
 
