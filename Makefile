@@ -106,7 +106,7 @@ demo: setup
 .PHONY: test
 test: $(if $(filter onedl,$(STACK)),setup-full,setup)
 	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest \
-		-n $(JOBS) --dist loadfile $(PYTEST_ARGS)
+		-n $(JOBS) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 .PHONY: lint
 lint: setup

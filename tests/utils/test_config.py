@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import sys
 from pathlib import Path
@@ -35,6 +36,7 @@ MAIN = REPO / 'configs' / 'sdfnet_hoss.py'
 BARE = re.compile(r'(norm_cfg|roi_layer|nms|augments\.\d+)$')
 
 
+@functools.cache
 def shipped(path: Path) -> Config:
     """A config of ours, where what it stands on is installed."""
     scope = Config.fromfile(path).get('default_scope')
