@@ -8,8 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mmengine.dataset import BaseDataset
-
 from osar_plugin.registry import DATASETS
 from osar_plugin.utils.config_values import Buildable
 from osar_plugin.utils.errors import (
@@ -19,7 +17,7 @@ from osar_plugin.utils.errors import (
 )
 from osar_plugin.utils.names import did_you_mean, nearest
 
-from .layout import shorten
+from .layout import StrictDataset, shorten
 
 CLASSES = ('background', 'intact', 'damaged', 'destroyed')
 PALETTE = ((0, 0, 0), (255, 255, 255), (240, 180, 30), (213, 40, 40))
@@ -95,7 +93,7 @@ def event_of(name: str, known: Sequence[str]) -> str:
 
 
 @DATASETS.register_module()
-class BRIGHTDataset(BaseDataset):
+class BRIGHTDataset(StrictDataset):
     """BRIGHT, in the layout of its release or of DFC 2025, track 2.
 
     Both are told apart by looking. Each row has ``optical_path``,
@@ -196,15 +194,6 @@ class BRIGHTDataset(BaseDataset):
                 f'{", ".join(map(str, paths))}: {len(twice)} tiles are '
                 f'listed twice ({shorten(twice, 3)}). List each once.')
         return names
-
-    def prepare_data(self, idx: int) -> Any:
-        """Run the pipeline on row ``idx``; it must give a sample."""
-        data = super().prepare_data(idx)
-        if data is None:
-            raise DataFormatError(
-                f'{self.get_data_info(idx)}: the pipeline returned no '
-                'sample. Every transform must return the results or raise.')
-        return data
 
 
 def index_files(root: Path) -> dict[str, Row]:

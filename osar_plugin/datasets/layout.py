@@ -1,4 +1,4 @@
-"""Files, folders and names that the ship data sets share."""
+"""Files, folders and names that the data sets share."""
 
 from __future__ import annotations
 
@@ -68,23 +68,28 @@ def shorten(names: Iterable[Any], limit: int = 5) -> str:
     return text + (f' and {rest} more' if rest > 0 else '')
 
 
-class ShipDataset(BaseDataset):
-    """What the ship data sets share on top of ``BaseDataset``.
+class StrictDataset(BaseDataset):
+    """A data set whose pipeline must give a sample for every row.
 
     A sample that cannot be read raises with its path. (``BaseDataset``
     puts another random sample in the place of one whose pipeline returns
     None, which would hide a damaged data set.)
     """
 
-    def prepare_data(self, idx: int) -> Any:
+    def prepare_data(self, idx: Any) -> Any:
         """Run the pipeline on row ``idx``; it must give a sample."""
         data = super().prepare_data(idx)
         if data is None:
             info = self.get_data_info(idx)
+            name = info.get('img_path', info.get('rgb_path', info))
             raise DataFormatError(
-                f'{info.get("img_path", info)}: the pipeline returned no '
-                'sample. Every transform must return the results or raise.')
+                f'{name}: the pipeline returned no sample. Every transform '
+                'must return the results or raise.')
         return data
+
+
+class ShipDataset(StrictDataset):
+    """What the ship data sets share."""
 
     def substitutes(self, index: int) -> list[int]:
         """Rows that can take the place of one that cannot be read.

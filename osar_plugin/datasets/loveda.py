@@ -10,8 +10,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mmengine.dataset import BaseDataset
-
 from osar_plugin.registry import DATASETS
 from osar_plugin.utils.config_values import Buildable
 from osar_plugin.utils.errors import (
@@ -21,7 +19,7 @@ from osar_plugin.utils.errors import (
 )
 
 from . import transforms  # noqa: F401 - brings those of mmcv with it
-from .layout import list_images, shorten
+from .layout import StrictDataset, list_images, shorten
 from .pair_base import read_list
 
 CLASSES = ('background', 'building', 'road', 'water', 'barren', 'forest',
@@ -48,7 +46,7 @@ To try without it, render some:
 
 
 @DATASETS.register_module()
-class LoveDA(BaseDataset):
+class LoveDA(StrictDataset):
     """LoveDA (5,987 tiles of 1024 x 1024 pixels, seven classes).
 
     The published layout and that of MMSegmentation's converter are found by
@@ -105,16 +103,6 @@ class LoveDA(BaseDataset):
         if self.list_file is not None:
             rows = self._listed(rows, Path(self.data_root) / self.list_file)
         return rows
-
-    def prepare_data(self, idx: int) -> Any:
-        """Run the pipeline on row ``idx``; it must give a sample."""
-        data = super().prepare_data(idx)
-        if data is None:
-            raise DataFormatError(
-                f'{self.get_data_info(idx)["img_path"]}: the pipeline '
-                'returned no sample. Every transform must return the '
-                'results or raise.')
-        return data
 
     def _folders(self, root: Path) -> list[tuple[Path, Path | None]]:
         """Folders of tiles and of masks; None where labels are held back."""

@@ -18,11 +18,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from mmengine.dataset import BaseDataset
 
 from osar_plugin.utils.config_values import Buildable
 from osar_plugin.utils.errors import ConfigError, DataFormatError
 
+from .layout import StrictDataset
 from .pair_statistics import (
     SourceStatistics,
     choose_statistics,
@@ -33,7 +33,7 @@ from .teacher_features import feature_path
 Row = dict[str, Any]
 
 
-class PretrainPairs(BaseDataset):
+class PretrainPairs(StrictDataset):
     """Optical-SAR pairs, paired or not, with the statistics of their source.
 
     Each sample has ``rgb_path``, ``sar_path``, ``paired`` (1, or 0 where
@@ -115,16 +115,6 @@ class PretrainPairs(BaseDataset):
             info['teacher_path'] = str(feature_path(
                 self.teacher_features, self.data_root, info['rgb_path']))
         return info
-
-    def prepare_data(self, idx: Any) -> Any:
-        """Run the pipeline on a row; it must give a sample."""
-        data = super().prepare_data(idx)
-        if data is None:
-            raise DataFormatError(
-                f'{self.get_data_info(idx)["rgb_path"]}: the pipeline '
-                'returned no sample. Every transform must return the '
-                'results or raise.')
-        return data
 
     def substitutes(self, index: int) -> list[int]:
         """Rows that can take the place of one that cannot be read.

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from mmengine.dataset import BaseDataset
 from mmengine.logging import print_log
 
 from osar_plugin.registry import DATASETS
@@ -19,7 +18,7 @@ from osar_plugin.utils.errors import (
     DatasetNotFoundError,
 )
 
-from .layout import check_suffixes, list_images, shorten
+from .layout import StrictDataset, check_suffixes, list_images, shorten
 from .translation_pairs import AlignedPairs
 
 LAYOUTS = ('folders', 'sen12')
@@ -42,7 +41,7 @@ Row = dict[str, Any]
 
 
 @DATASETS.register_module()
-class RegistrationPairs(BaseDataset):
+class RegistrationPairs(StrictDataset):
     """Registered pairs in folders, or SEN1-2.
 
     Each row has ``fixed_path``, ``moving_path``, ``fixed_modality``,
@@ -120,15 +119,6 @@ class RegistrationPairs(BaseDataset):
                 row[f'{side}_modality'] = MODALITIES[modality]
             rows.append(row)
         return rows
-
-    def prepare_data(self, idx: int) -> Any:
-        """Run the pipeline on row ``idx``; it must give a sample."""
-        data = super().prepare_data(idx)
-        if data is None:
-            raise DataFormatError(
-                f'{self.get_data_info(idx)}: the pipeline returned no '
-                'sample. Every transform must return the results or raise.')
-        return data
 
     def substitutes(self, index: int) -> list[int]:
         """Rows that can take the place of one that cannot be read."""
