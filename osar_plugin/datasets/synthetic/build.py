@@ -15,9 +15,10 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +30,7 @@ from ...utils.errors import OSARError
 WORLD_VERSION = 2
 STAMP = 'demo_world.json'
 Job = TypeVar('Job')
+Settings = TypeVar('Settings')
 
 
 class WorldError(OSARError):
@@ -205,6 +207,44 @@ def write_set(
     known[name] = {'settings': wanted, 'files': files}
     _write_stamp(out, known)
     return True
+
+
+@dataclass(frozen=True)
+class SetWriter(Generic[Settings]):
+    """``write_...`` of a set: writes it, or keeps it if it is there.
+
+    Attributes:
+        name: Folder of the set inside the demo world.
+        settings: Class of its settings, a dataclass; its defaults are those
+            of the set.
+        render: Writes the set into an empty folder, from settings and with
+            a number of processes.
+    """
+
+    name: str
+    settings: type[Settings]
+    render: Callable[[Path, Settings, int], None]
+
+    def __call__(self, out: Path, settings: Settings | None = None,
+                 workers: int = 1, force: bool = False) -> bool:
+        """Write ``out/name``, or keep it if it has these settings.
+
+        Args:
+            out: Folder of the demo world.
+            settings: Size and seed; the defaults if None.
+            workers: Number of processes.
+            force: Replace what is there.
+
+        Returns:
+            True if it was rendered, False if it was there already.
+
+        Raises:
+            WorldError: If it cannot be written.
+        """
+        chosen = self.settings() if settings is None else settings
+        return write_set(
+            out, self.name, asdict(chosen),  # type: ignore[call-overload]
+            lambda root: self.render(root, chosen, workers), force)
 
 
 def count_files(folder: Path) -> int:

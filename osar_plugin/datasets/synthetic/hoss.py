@@ -9,7 +9,7 @@ File names are ``<ship>_s<sequence>c<camera>_<RGB.tif | SAR.tif>``.
 """
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from .acquisition import (
     for_ship,
     solid_cells,
 )
-from .build import WorldError, encode, run_jobs, stream, write_set
+from .build import SetWriter, WorldError, encode, run_jobs, stream
 from .layouts import draw_plan
 from .scene import Pose, Scene
 from .ship import Ship, draw_paint
@@ -302,25 +302,4 @@ def render_hoss(
              workers, 'HOSS')
 
 
-def write_hoss(
-    out: Path, settings: HossSettings | None = None, workers: int = 1,
-    force: bool = False,
-) -> bool:
-    """Write ``out/HOSS``, or keep it if it was made with these settings.
-
-    Args:
-        out: Folder of the demo world.
-        settings: Size and seed; the defaults if None.
-        workers: Number of processes.
-        force: Replace what is there.
-
-    Returns:
-        True if it was rendered, False if it was there already.
-
-    Raises:
-        WorldError: If it cannot be written.
-    """
-    settings = settings or HossSettings()
-    return write_set(
-        out, 'HOSS', asdict(settings),
-        lambda root: render_hoss(root, settings, workers), force)
+write_hoss = SetWriter('HOSS', HossSettings, render_hoss)

@@ -7,14 +7,14 @@ appears here: all streams begin with another key.
 """
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from .acquisition import draw_acquisition, fit_frame, for_ship, solid_cells
-from .build import WorldError, encode, run_jobs, stream, write_set
+from .build import SetWriter, WorldError, encode, run_jobs, stream
 from .harbour import draw_harbour
 from .layouts import draw_plan
 from .scene import Frame, Pose, Scene
@@ -141,25 +141,4 @@ def render_pairs(
     run_jobs(partial(render_pair, root=root), jobs, workers, 'OptiSar_Pair')
 
 
-def write_pairs(
-    out: Path, settings: PairSettings | None = None, workers: int = 1,
-    force: bool = False,
-) -> bool:
-    """Write ``out/OptiSar_Pair``, or keep it if it has these settings.
-
-    Args:
-        out: Folder of the demo world.
-        settings: Size and seed; the defaults if None.
-        workers: Number of processes.
-        force: Replace what is there.
-
-    Returns:
-        True if it was rendered, False if it was there already.
-
-    Raises:
-        WorldError: If it cannot be written.
-    """
-    settings = settings or PairSettings()
-    return write_set(
-        out, 'OptiSar_Pair', asdict(settings),
-        lambda root: render_pairs(root, settings, workers), force)
+write_pairs = SetWriter('OptiSar_Pair', PairSettings, render_pairs)

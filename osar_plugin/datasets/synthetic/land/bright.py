@@ -12,7 +12,7 @@ drawing and the lists are drawn evenly from all events.
 """
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...bright import PARTS
-from ..build import WorldError, encode, run_jobs, stream, write_set
+from ..build import SetWriter, WorldError, encode, run_jobs, stream
 from ..scene import Frame, Scene
 from .compose import compose
 from .cover import DAMAGED, DESTROYED, INTACT, Land, Rng, damaged
@@ -228,25 +228,4 @@ def render_bright(
                 job.name for job in jobs)), encoding='utf-8')
 
 
-def write_bright(
-    out: Path, settings: BrightSettings | None = None, workers: int = 1,
-    force: bool = False,
-) -> bool:
-    """Write ``out/BRIGHT``, or keep it if it has these settings.
-
-    Args:
-        out: Folder of the demo world.
-        settings: Size and seed; the defaults if None.
-        workers: Number of processes.
-        force: Replace what is there.
-
-    Returns:
-        True if it was rendered, False if it was there already.
-
-    Raises:
-        WorldError: If it cannot be written.
-    """
-    settings = settings or BrightSettings()
-    return write_set(
-        out, 'BRIGHT', asdict(settings),
-        lambda root: render_bright(root, settings, workers), force)
+write_bright = SetWriter('BRIGHT', BrightSettings, render_bright)

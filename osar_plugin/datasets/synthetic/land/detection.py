@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from io import BytesIO
 from pathlib import Path
@@ -24,7 +24,7 @@ from PIL import Image
 from ...coco_json import to_coco, write_coco
 from ...dior import CLASSES as DIOR_CLASSES
 from ...sardet100k import CLASSES as SARDET_CLASSES
-from ..build import WorldError, encode, run_jobs, stream, write_set
+from ..build import SetWriter, WorldError, encode, run_jobs, stream
 from ..scene import Frame
 from .objects import COURT, THINGS, compose_things
 from .patch import WORLD, acquisition, check_size
@@ -205,25 +205,4 @@ def _annotate(
     write_coco(path, to_coco(rows, classes, files))
 
 
-def write_detection(
-    out: Path, settings: DetectionSettings | None = None, workers: int = 1,
-    force: bool = False,
-) -> bool:
-    """Write ``out/Detection``, or keep it if it has these settings.
-
-    Args:
-        out: Folder of the demo world.
-        settings: Size and seed; the defaults if None.
-        workers: Number of processes.
-        force: Replace what is there.
-
-    Returns:
-        True if it was rendered, False if it was there already.
-
-    Raises:
-        WorldError: If it cannot be written.
-    """
-    settings = settings or DetectionSettings()
-    return write_set(
-        out, FOLDER, asdict(settings),
-        lambda root: render_detection(root, settings, workers), force)
+write_detection = SetWriter(FOLDER, DetectionSettings, render_detection)

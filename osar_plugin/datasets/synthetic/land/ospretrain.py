@@ -10,7 +10,7 @@ Numbers are shuffled against the order of drawing and say nothing.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -18,7 +18,7 @@ import numpy as np
 
 from ...ospretrain import RGB, SAR, UNPAIRED
 from ...pair_statistics import write_statistics
-from ..build import WorldError, encode, run_jobs, stream, write_set
+from ..build import SetWriter, WorldError, encode, run_jobs, stream
 from .measure import measure_pairs
 from .patch import WORLD, Patch, acquisition, check_size, render_patch
 
@@ -151,25 +151,5 @@ def _train_files(
         yield folder / RGB / f'{name}.png', folder / SAR / f'{name}.png'
 
 
-def write_ospretrain(
-    out: Path, settings: OSPretrainSettings | None = None, workers: int = 1,
-    force: bool = False,
-) -> bool:
-    """Write ``out/OSPretrain``, or keep it if it has these settings.
-
-    Args:
-        out: Folder of the demo world.
-        settings: Size and seed; the defaults if None.
-        workers: Number of processes.
-        force: Replace what is there.
-
-    Returns:
-        True if it was rendered, False if it was there already.
-
-    Raises:
-        WorldError: If it cannot be written.
-    """
-    settings = settings or OSPretrainSettings()
-    return write_set(
-        out, 'OSPretrain', asdict(settings),
-        lambda root: render_ospretrain(root, settings, workers), force)
+write_ospretrain = SetWriter(
+    'OSPretrain', OSPretrainSettings, render_ospretrain)

@@ -14,7 +14,7 @@ fields, as people draw them.
 """
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from ...loveda import SCENES, SPLITS
-from ..build import WorldError, encode, run_jobs, stream, write_set
+from ..build import SetWriter, WorldError, encode, run_jobs, stream
 from .compose import KINDS
 from .cover import Cover
 from .patch import WORLD, acquisition, check_size, render_patch, scene_class
@@ -176,25 +176,5 @@ def render_segmentation(
              'LoveDA')
 
 
-def write_segmentation(
-    out: Path, settings: SegmentationSettings | None = None,
-    workers: int = 1, force: bool = False,
-) -> bool:
-    """Write ``out/LoveDA``, or keep it if it has these settings.
-
-    Args:
-        out: Folder of the demo world.
-        settings: Size and seed; the defaults if None.
-        workers: Number of processes.
-        force: Replace what is there.
-
-    Returns:
-        True if it was rendered, False if it was there already.
-
-    Raises:
-        WorldError: If it cannot be written.
-    """
-    settings = settings or SegmentationSettings()
-    return write_set(
-        out, 'LoveDA', asdict(settings),
-        lambda root: render_segmentation(root, settings, workers), force)
+write_segmentation = SetWriter(
+    'LoveDA', SegmentationSettings, render_segmentation)

@@ -13,13 +13,13 @@ class of a patch is in the lists alone.
 """
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from ...pair_statistics import write_statistics
 from ...sen12 import SEASONS, SOURCE
-from ..build import WorldError, encode, run_jobs, write_set
+from ..build import SetWriter, WorldError, encode, run_jobs
 from .compose import KINDS
 from .measure import measure_pairs
 from .patch import acquisition, check_size, render_patch, scene_class
@@ -149,25 +149,4 @@ def _write(path: Path, lines: list[str]) -> None:
     path.write_text(''.join(f'{line}\n' for line in lines), encoding='utf-8')
 
 
-def write_sen12(
-    out: Path, settings: Sen12Settings | None = None, workers: int = 1,
-    force: bool = False,
-) -> bool:
-    """Write ``out/SEN12``, or keep it if it has these settings.
-
-    Args:
-        out: Folder of the demo world.
-        settings: Size and seed; the defaults if None.
-        workers: Number of processes.
-        force: Replace what is there.
-
-    Returns:
-        True if it was rendered, False if it was there already.
-
-    Raises:
-        WorldError: If it cannot be written.
-    """
-    settings = settings or Sen12Settings()
-    return write_set(
-        out, 'SEN12', asdict(settings),
-        lambda root: render_sen12(root, settings, workers), force)
+write_sen12 = SetWriter('SEN12', Sen12Settings, render_sen12)
