@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import resource
 import statistics
+import subprocess
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -42,3 +45,28 @@ def median_seconds(function: Callable[[], Any], steps: int,
         if index:
             spent.append(now() - start)
     return statistics.median(spent)
+
+
+def in_fresh_process(script: str | Path, *arguments: object) -> Any:
+    """What a script measures in a process of its own.
+
+    The most memory in use is known of whole processes only, and what one
+    measurement leaves behind (caches, threads) would reach the next one.
+
+    Args:
+        script: Python file whose last printed line is JSON.
+        arguments: Its command line.
+
+    Returns:
+        What that line says.
+
+    Raises:
+        SystemExit: With the script's exit status if it fails; it has said
+            on stderr what is wrong.
+    """
+    done = subprocess.run(
+        [sys.executable, str(script), *map(str, arguments)],
+        stdout=subprocess.PIPE, text=True)
+    if done.returncode:
+        sys.exit(done.returncode)
+    return json.loads(done.stdout.strip().splitlines()[-1])

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
 import sys
 import tempfile
 import time
@@ -30,7 +29,7 @@ from osar_plugin.io import atomic_write
 from osar_plugin.registry import MODELS
 from osar_plugin.utils import launch
 from osar_plugin.utils.errors import ConfigError
-from osar_plugin.utils.measuring import peak_bytes
+from osar_plugin.utils.measuring import in_fresh_process, peak_bytes
 
 CELL = 512
 """Side in pixels of what is drawn at once."""
@@ -104,14 +103,10 @@ def measure(folder: Path, args: argparse.Namespace) -> dict[str, Any]:
 
 def child(folder: Path, args: argparse.Namespace) -> dict[str, Any]:
     """Assess in a fresh process."""
-    command = [sys.executable, __file__, '--child', str(folder)]
+    command = ['--child', str(folder)]
     for name in ('size', 'window', 'stride', 'batch_size', 'device'):
         command += [f'--{name.replace("_", "-")}', str(getattr(args, name))]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
-    if done.returncode:
-        # The child has said on stderr what is wrong.
-        sys.exit(done.returncode)
-    result: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    result: dict[str, Any] = in_fresh_process(__file__, *command)
     return result
 
 

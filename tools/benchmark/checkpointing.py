@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -30,7 +29,7 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from osar_plugin.compat import prepare_torchvision
-from osar_plugin.utils.measuring import peak_bytes
+from osar_plugin.utils.measuring import in_fresh_process, peak_bytes
 
 OURS = 'osar_plugin.AtomicCheckpointHook'
 STOCK = 'mmengine.CheckpointHook'
@@ -150,11 +149,9 @@ def measure(args: argparse.Namespace) -> list[dict[str, Any]]:
     rows = []
     for mib in args.mib:
         for hook in (STOCK, OURS):
-            done = subprocess.run(
-                [sys.executable, __file__, '--one', hook, '--mib', str(mib),
-                 '--repeats', str(args.repeats)],
-                capture_output=True, text=True, check=True)
-            rows.append(json.loads(done.stdout.splitlines()[-1]))
+            rows.append(in_fresh_process(
+                __file__, '--one', hook, '--mib', mib, '--repeats',
+                args.repeats))
     return rows
 
 

@@ -19,7 +19,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import subprocess
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -34,8 +33,11 @@ from osar_plugin.models.pretraining.masking import Masking
 from osar_plugin.registry import MODELS
 from osar_plugin.utils.config import load_config
 from osar_plugin.utils.devices import has_bfloat16
-from osar_plugin.utils.errors import OSARError
-from osar_plugin.utils.measuring import median_seconds, peak_bytes
+from osar_plugin.utils.measuring import (
+    in_fresh_process,
+    median_seconds,
+    peak_bytes,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 DTYPES = {'fp32': None, 'bf16': torch.bfloat16, 'fp16': torch.float16}
@@ -247,22 +249,6 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def child(form: str, dtype: str) -> dict[str, Any]:
-    """One row in a process of its own.
-
-    Raises:
-        OSARError: If that process fails.
-    """
-    done = subprocess.run(
-        [sys.executable, __file__, *sys.argv[1:], '--row', form, dtype],
-        capture_output=True, text=True)
-    if done.returncode:
-        raise OSARError(
-            f'The row {form}, {dtype} failed:\n{done.stderr[-2000:]}')
-    row: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return row
-
-
 def table(rows: list[dict[str, Any]], args: argparse.Namespace) -> str:
     """The rows for a terminal and for Markdown."""
     images = 2 * args.batch
@@ -302,7 +288,7 @@ def main() -> None:
             torch.set_num_threads(args.threads)
         sys.stdout.write(json.dumps(measure(args)) + '\n')
         return
-    rows = [child(form, dtype)
+    rows = [in_fresh_process(__file__, *sys.argv[1:], '--row', form, dtype)
             for dtype in args.dtypes for form in args.forms]
     sys.stdout.write(table(rows, args) + '\n')
     if args.json:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -33,7 +32,7 @@ from osar_plugin.evaluation.ranking import (
     squared_distances,
 )
 from osar_plugin.utils.errors import ConfigError
-from osar_plugin.utils.measuring import peak_bytes
+from osar_plugin.utils.measuring import in_fresh_process, peak_bytes
 
 _PROTOCOLS = ('ALL', 'ALL-xcam', 'O2S', 'S2O')
 
@@ -152,14 +151,10 @@ def measure(kind: str, size: tuple[int, int],
             args: argparse.Namespace) -> dict[str, Any]:
     """Run one measurement in a fresh process."""
     repeats = args.repeats if size[0] * size[1] <= 10**8 else 1
-    command = [
-        sys.executable, __file__, '--child', kind, '--child-size',
-        '{}x{}'.format(*size), '--threads', str(args.threads), '--memory',
-        str(args.memory), '--channels', str(args.channels), '--repeats',
-        str(repeats)]
-    done = subprocess.run(
-        command, stdout=subprocess.PIPE, text=True, check=True)
-    result: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    result = in_fresh_process(
+        __file__, '--child', kind, '--child-size', '{}x{}'.format(*size),
+        '--threads', args.threads, '--memory', args.memory, '--channels',
+        args.channels, '--repeats', repeats)
     return dict(kind=kind, size='{}x{}'.format(*size), **result)
 
 

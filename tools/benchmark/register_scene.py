@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
 import sys
 import tempfile
 import time
@@ -31,7 +30,7 @@ from osar_plugin.io import atomic_write
 from osar_plugin.utils import launch
 from osar_plugin.utils.errors import ConfigError
 from osar_plugin.utils.geometry import apply, invert, similarity
-from osar_plugin.utils.measuring import peak_bytes
+from osar_plugin.utils.measuring import in_fresh_process, peak_bytes
 
 CELL = 500
 """Side in pixels of what is drawn at once."""
@@ -139,14 +138,10 @@ def measure(folder: Path, args: argparse.Namespace) -> dict[str, Any]:
 
 def child(folder: Path, args: argparse.Namespace) -> dict[str, Any]:
     """Register in a fresh process."""
-    command = [sys.executable, __file__, '--child', str(folder)]
+    command = ['--child', str(folder)]
     for name in ('size', 'method', 'transform', 'max_tiles'):
         command += [f'--{name.replace("_", "-")}', str(getattr(args, name))]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
-    if done.returncode:
-        # The child has said on stderr what is wrong.
-        sys.exit(done.returncode)
-    result: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    result: dict[str, Any] = in_fresh_process(__file__, *command)
     return result
 
 

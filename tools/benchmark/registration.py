@@ -23,7 +23,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -54,7 +53,7 @@ from osar_plugin.models.registration.estimate import TRANSFORMS, estimate
 from osar_plugin.models.registration.match import MatchSettings
 from osar_plugin.utils import launch
 from osar_plugin.utils.errors import ConfigError
-from osar_plugin.utils.measuring import peak_bytes
+from osar_plugin.utils.measuring import in_fresh_process, peak_bytes
 
 # Beside those of osar_plugin.apis.registration.
 METHODS: dict[str, dict[str, Any]] = {
@@ -149,17 +148,13 @@ def measure(method: str, args: argparse.Namespace) -> dict[str, Any]:
 
 def child(method: str, args: argparse.Namespace) -> dict[str, Any]:
     """Run a method in a fresh process."""
-    command = [sys.executable, __file__, '--child', method]
+    command = ['--child', method]
     for flag in ('protocol', 'data_root', 'transform', 'max_shift', 'limit',
                  'threads', 'timed'):
         command += [f'--{flag.replace("_", "-")}', str(getattr(args, flag))]
     command += ['--sizes', *map(str, args.sizes)]
     command += ['--trust-all'] if args.trust_all else []
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
-    if done.returncode:
-        # The child has said on stderr what is wrong.
-        sys.exit(done.returncode)
-    result: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    result: dict[str, Any] = in_fresh_process(__file__, *command)
     return result
 
 

@@ -13,7 +13,6 @@ import argparse
 import contextlib
 import json
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -23,7 +22,7 @@ import torch
 
 from osar_plugin.registry import MODELS
 from osar_plugin.structures import ReIDDataSample
-from osar_plugin.utils.measuring import peak_bytes
+from osar_plugin.utils.measuring import in_fresh_process, peak_bytes
 
 # name: (attention, bfloat16)
 VARIANTS = {
@@ -162,14 +161,9 @@ def main() -> None:
         return
     rows = {}
     for variant in args.variants:
-        command = [
-            sys.executable, __file__, '--one', variant, '--batch',
-            str(args.batch), '--steps', str(args.steps), '--device',
-            args.device
-        ]
-        done = subprocess.run(
-            command, stdout=subprocess.PIPE, check=True, text=True)
-        rows[variant] = json.loads(done.stdout.splitlines()[-1])
+        rows[variant] = in_fresh_process(
+            __file__, '--one', variant, '--batch', args.batch, '--steps',
+            args.steps, '--device', args.device)
     first = next(iter(rows.values()))
     lines = [
         f'SDF-Net, ViT-B/16, 256 x 128, batch {args.batch}, '

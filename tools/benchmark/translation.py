@@ -36,7 +36,7 @@ from osar_plugin.registry import MODELS
 from osar_plugin.utils.config import load_config
 from osar_plugin.utils.devices import has_bfloat16
 from osar_plugin.utils.errors import ConfigError
-from osar_plugin.utils.measuring import peak_bytes
+from osar_plugin.utils.measuring import in_fresh_process, peak_bytes
 
 ROOT = Path(__file__).resolve().parents[2]
 EVALUATE = ROOT / 'tools' / 'analysis' / 'evaluate_translation.py'
@@ -152,15 +152,12 @@ def child(form: str, args: argparse.Namespace,
           whole: int = 0) -> dict[str, Any]:
     """Run one measurement in a fresh process."""
     command = [
-        sys.executable, __file__, '--child', form, '--config', args.config,
-        '--device', args.device, '--threads', str(args.threads), '--steps',
-        str(args.steps), '--images', str(args.images), '--size',
-        *map(str, args.size), '--child-whole', str(whole)]
+        '--child', form, '--config', args.config, '--device', args.device,
+        '--threads', args.threads, '--steps', args.steps, '--images',
+        args.images, '--size', *args.size, '--child-whole', whole]
     if args.cuda_compile:
         command.append('--cuda-compile')
-    done = subprocess.run(
-        command, stdout=subprocess.PIPE, text=True, check=True)
-    result: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    result: dict[str, Any] = in_fresh_process(__file__, *command)
     return result
 
 
