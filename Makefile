@@ -72,7 +72,17 @@ $(PACKAGE_STAMP): | $(ENV_STAMP)
 	touch $@
 
 .PHONY: setup-full
-setup-full: setup $(OPS_STAMP)
+setup-full: onedl-only setup $(OPS_STAMP)
+
+# downstream.txt pins the toolboxes of the reference stack; over the original
+# mmengine and mmcv they would only half replace it.
+.PHONY: onedl-only
+onedl-only:
+ifneq ($(STACK),onedl)
+	@echo 'setup-full installs the reference stack (STACK=onedl), not' \
+		'STACK=$(STACK): install mmdet, mmsegmentation and mmpretrain' \
+		'beside mmcv 2.1 with pip, as their manuals say' >&2; exit 2
+endif
 
 $(OPS_STAMP): | $(PACKAGE_STAMP)
 	$(PIP) install -qq --no-deps --no-build-isolation \

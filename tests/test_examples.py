@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import json
 import uuid
 from pathlib import Path
@@ -11,21 +10,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from downstream import needs
 from engine.training_case import Killed, last, same
 from mmengine.config import Config
 from mmengine.runner import Runner
 from PIL import Image
 
 import osar_plugin.registry  # noqa: F401 - readies torchvision on a CPU
-from osar_plugin.utils.env import has_mmcv_ops
 
 EXAMPLES = Path(__file__).resolve().parents[1] / 'configs/examples'
 SIZE = 64
-
-
-def needs(package: str) -> None:
-    if importlib.util.find_spec(package) is None or not has_mmcv_ops():
-        pytest.skip(f'needs {package} and the compiled operators of mmcv')
 
 
 def images(folder: Path, count: int, suffix: str) -> list[Path]:

@@ -383,7 +383,10 @@ def test_benchmark_takes_a_trained_soma(run_tool, root, tmp_path):
     assert f'| soma={config}@{weights} | ' in ended.out
     ended = run_tool('benchmark/registration.py', '--protocol', protocol,
                      '--data-root', root, '--methods', f'soma={config}')
-    assert ended.code == 2 and 'checkpoint' in ended.err
+    assert ended.code == 2 and 'soma=CONFIG@CHECKPOINT' in ended.err
+    ended = run_tool('benchmark/registration.py', '--protocol', protocol,
+                     '--data-root', root, '--methods', 'cfog-plian')
+    assert ended.code == 2 and "Did you mean 'cfog-plain'?" in ended.err
 
 
 def test_real_pairs_within_reach_of_cfog(run_tool, tmp_path):

@@ -31,6 +31,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from osar_plugin.apis.registration import METHODS as API_METHODS
 from osar_plugin.apis.registration import build_matcher
 from osar_plugin.datasets.registration_protocol import (
     Protocol,
@@ -54,6 +55,7 @@ from osar_plugin.models.registration.match import MatchSettings
 from osar_plugin.utils import launch
 from osar_plugin.utils.errors import ConfigError
 from osar_plugin.utils.measuring import in_fresh_process, peak_bytes
+from osar_plugin.utils.names import did_you_mean, nearest
 
 # Beside those of osar_plugin.apis.registration.
 METHODS: dict[str, dict[str, Any]] = {
@@ -68,14 +70,28 @@ COLUMNS = [*(f'CMR@{t}' for t in THRESHOLDS), 'mean_rmse', 'failure_rate',
 
 
 def build(method: str) -> Any:
-    """A matcher by name, or of a function that the user brings."""
+    """A matcher by name, or of a function that the user brings.
+
+    Raises:
+        ConfigError: If the name is not known or its model is not given.
+    """
     if method in METHODS:
         return build_matcher(METHODS[method])
     name, _, rest = method.partition('=')
     if name == 'soma':
         model, _, checkpoint = rest.rpartition('@')
-        return build_matcher(
-            name, dict(model=model, checkpoint=checkpoint))
+        if not model or not checkpoint:
+            raise ConfigError(
+                f'method {method!r} names no trained model: write '
+                'soma=CONFIG@CHECKPOINT, e.g. '
+                'soma=configs/soma_sen12.py@work_dirs/soma/epoch_40.pth.')
+        return build_matcher(name, dict(model=model, checkpoint=checkpoint))
+    if ':' not in method and method not in API_METHODS:
+        names = [*API_METHODS, *METHODS]
+        raise ConfigError(
+            f'method {method!r} is not known: use {", ".join(names)} (soma '
+            'as soma=CONFIG@CHECKPOINT), or module:function of your own.'
+            + did_you_mean(nearest(method, names)))
     return build_matcher(method)
 
 
