@@ -52,12 +52,13 @@ train_dataloader = dict(
 
 max_epochs = 60
 warmup_epochs = 3
+# At 2e-3 the trunk collapses to few directions within the first epochs.
 optim_wrapper = dict(
     _delete_=True,
     type='mmengine.OptimWrapper',
     constructor='osar_plugin.MergedGroupsConstructor',
     optimizer=dict(
-        type='mmengine.AdamW', lr=2e-3, betas=(0.9, 0.95),
+        type='mmengine.AdamW', lr=5e-4, betas=(0.9, 0.95),
         weight_decay=0.05),
     paramwise_cfg=dict(flat_decay_mult=0.))
 param_scheduler = [

@@ -27,3 +27,4 @@ model = dict(
     modality='rgb',
     target='pixel',
     mask_ratio=0.75)
+optim_wrapper = dict(optimizer=dict(lr=2e-3))
