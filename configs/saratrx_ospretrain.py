@@ -2,7 +2,7 @@
 # optical pre-training, predicts multi-scale gradient features; images on the
 # scale 0..1 without mean and deviation. Downstream, its weights expect the
 # same (mean 0), unlike those of CoDe-MAE. The published run has its own SAR
-# images and jitters their contrast; its batch is not published.
+# images; its batch is not published.
 _base_ = [
     '_base_/models/hivit_mae_base.py', '_base_/datasets/ospretrain.py',
     '_base_/schedules/pretrain.py', '_base_/default_runtime.py'
@@ -16,6 +16,19 @@ model = dict(
         type='Pretrained',
         checkpoint='weights/mae_hivit_base_1600ep.pth',
         optional=True))
+
+train_pipeline = [
+    dict(type='osar_plugin.LoadPair'),
+    dict(
+        type='osar_plugin.PairRandomResizedCrop',
+        size=224,
+        scale=(0.2, 1.0),
+        ratio=(3 / 4, 4 / 3)),
+    dict(type='osar_plugin.PairHorizontalFlip', prob=0.5),
+    dict(type='osar_plugin.SARContrast', contrast=0.5),
+    dict(type='osar_plugin.PackPretrainInputs'),
+]
+train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
 
 max_epochs = 800
 warmup_epochs = 5

@@ -43,6 +43,7 @@ from .pretrain_pairs import (
     PairHorizontalFlip,
     PairRandomResizedCrop,
     PairResize,
+    SARContrast,
 )
 from .registration import (
     LoadProtocolPair,
@@ -64,6 +65,6 @@ __all__ = [
     'PackReIDInputs', 'PackRegistrationInputs', 'PadRandomCrop', 'PairFlip',
     'PairHorizontalFlip', 'PairPipeline', 'PairRandomResizedCrop',
     'PairResize', 'PillowResize', 'RandomErasing', 'RandomPairWarp',
-    'SARAppearance', 'SARDenoise', 'SARToUint8', 'ShipSize', 'scale_by_max',
-    'scale_by_percentiles', 'ship_size', 'truncate_lowest',
+    'SARAppearance', 'SARContrast', 'SARDenoise', 'SARToUint8', 'ShipSize',
+    'scale_by_max', 'scale_by_percentiles', 'ship_size', 'truncate_lowest',
 ]

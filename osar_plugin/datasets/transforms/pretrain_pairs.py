@@ -28,7 +28,7 @@ import numpy as np
 import torch
 from mmcv.transforms import BaseTransform
 from mmengine.structures import BaseDataElement
-from PIL import Image
+from PIL import Image, ImageEnhance
 
 from osar_plugin.io import decode_bytes
 from osar_plugin.registry import TRANSFORMS
@@ -363,6 +363,38 @@ class PairHorizontalFlip(BaseTransform):
 
     def __repr__(self) -> str:
         return f'{type(self).__name__}(prob={self.prob})'
+
+
+@TRANSFORMS.register_module()
+class SARContrast(BaseTransform):
+    """Stretch or squeeze the SAR image about its mean by a drawn factor.
+
+    The contrast jitter of SARATR-X's second stage: torchvision's
+    ``ColorJitter(contrast=0.5)``, a factor from ``[1 - x, 1 + x]``.
+
+    Required and changed key: ``sar``, (H, W) uint8.
+
+    Args:
+        contrast: Half width x of the factor's range, 0..1.
+
+    Raises:
+        ConfigError: If ``contrast`` is out of range.
+    """
+
+    def __init__(self, contrast: float = 0.5) -> None:
+        require_range(0, 1, contrast=contrast)
+        self.contrast = contrast
+
+    def transform(self, results: dict[str, Any]) -> dict[str, Any]:
+        """Change ``sar``."""
+        image = Image.fromarray(require_key(results, 'sar', self))
+        factor = np.random.uniform(1 - self.contrast, 1 + self.contrast)
+        results['sar'] = np.array(
+            ImageEnhance.Contrast(image).enhance(factor))
+        return results
+
+    def __repr__(self) -> str:
+        return f'{type(self).__name__}(contrast={self.contrast})'
 
 
 @TRANSFORMS.register_module()

@@ -19,6 +19,7 @@ from osar_plugin.datasets.transforms import (
     PairHorizontalFlip,
     PairRandomResizedCrop,
     PairResize,
+    SARContrast,
 )
 from osar_plugin.datasets.transforms.pretrain_pairs import (
     Box,
@@ -280,6 +281,22 @@ def test_pack(row):
 def test_bad_arguments(arguments):
     with pytest.raises(ConfigError):
         PairRandomResizedCrop(**arguments)
+
+
+def test_contrast_of_sar_about_its_mean():
+    torchvision = pytest.importorskip('torchvision')
+    image = noise(24, 32)
+    np.random.seed(3)
+    results = SARContrast(0.5).transform(dict(sar=image, rgb=None))
+    np.random.seed(3)
+    factor = np.random.uniform(0.5, 1.5)
+    peer = torchvision.transforms.functional.adjust_contrast(
+        Image.fromarray(image), factor)
+    np.testing.assert_array_equal(results['sar'], np.array(peer))
+    assert abs(results['sar'].astype(int) - image).max() > 5
+    assert results['rgb'] is None
+    with pytest.raises(ConfigError, match='contrast'):
+        SARContrast(1.5)
 
 
 def test_bad_probability():
