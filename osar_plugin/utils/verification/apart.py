@@ -131,7 +131,7 @@ class _Team:
     def stop(self) -> None:
         """End all processes, whatever they are at."""
         for worker in self._workers:
-            worker.process.terminate()
+            worker.process.kill()
         for worker in self._workers:
             self._end(worker)
         self._workers = []
@@ -172,7 +172,7 @@ class _Team:
                 self._send(worker)
             else:
                 self._workers.remove(worker)
-                worker.process.terminate()
+                worker.process.kill()
                 self._end(worker)
 
     def _bury(self, worker: _Worker) -> Iterator[tuple[int, Any]]:
@@ -186,6 +186,8 @@ class _Team:
         yield index, Crash(worker.process.exitcode or 0)
 
     def _end(self, worker: _Worker) -> None:
+        # Killed, not terminated: a fork has this process's handler of
+        # SIGTERM until its body begins, and would live on.
         worker.process.join()
         worker.link.close()
 

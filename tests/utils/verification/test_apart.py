@@ -12,6 +12,7 @@ from contextlib import closing
 import pytest
 
 from osar_plugin.utils.errors import ConfigError
+from osar_plugin.utils.verification import apart
 from osar_plugin.utils.verification.apart import (
     Crash,
     available_cpus,
@@ -101,6 +102,23 @@ def test_leaving_ends_the_processes():
     for pid in pids:
         with pytest.raises(ProcessLookupError):
             os.kill(pid, 0)
+
+
+@pytest.mark.skipif(sys.platform != 'linux', reason='uses fork')
+def test_a_handler_of_this_process_keeps_no_process_alive(monkeypatch):
+    """A fork that is not at its own handlers yet has those of its parent."""
+    def late(function, link):
+        signal.signal(signal.SIGTERM, lambda *_: None)
+        link.send((True, os.getpid()))
+        time.sleep(30)
+
+    monkeypatch.setattr(apart, '_work', late)
+    start = time.monotonic()
+    with closing(map_apart(square, range(40), 2)) as results:
+        _, pid = next(results)
+    assert time.monotonic() - start < 10
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
 
 
 def test_wrong_number_of_workers():
