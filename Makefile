@@ -113,10 +113,13 @@ demo: setup
 	@echo 'table: $(DEMO_RUN)/table.md  pictures: $(DEMO_RUN)/ranked'
 
 # Detection, segmentation and classification are tested on the reference stack.
+# A test process that dies ends the run: pytest-xdist may wait for ever after
+# it has replaced one.
 .PHONY: test
 test: $(if $(filter onedl,$(STACK)),setup-full,setup)
 	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest \
-		-n $(JOBS) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
+		-n $(JOBS) --dist loadfile --no-loadscope-reorder \
+		--max-worker-restart 0 $(PYTEST_ARGS)
 
 .PHONY: lint
 lint: setup

@@ -19,6 +19,11 @@ if [[ -z $(find_wheel) ]]; then
   work=$(mktemp -d -p "$folder")  # beside the goal: moved, not copied
   trap 'rm -rf "$work"' EXIT
   echo "compiling the operators of $mmcv (minutes)" >&2
+  compiler=${CXX:-c++}
+  if "$compiler" --version | grep -q 'Free Software Foundation'; then
+    export PCH=$work PCH_CXX=$compiler
+    export CXX=$here/cxx_with_pch.sh
+  fi
   MMCV_WITH_OPS=1 MAX_JOBS=${MAX_JOBS:-$(nproc)} CFLAGS='-O2 -g0' \
     CXXFLAGS='-O2 -g0' PATH=$(dirname "$python"):$PATH \
     "$python" -m pip --disable-pip-version-check wheel -q --no-deps \

@@ -87,7 +87,7 @@ def test_missing_config(run_tool: Callable, tool: str) -> None:
     more = ['weights.pth'] if tool == 'test.py' else []
     ended = run_tool(tool, 'configs/sdfnet_hos.py', *more)
     assert ended.code == 2
-    assert ended.err.strip().startswith('error: ')
+    assert '\nerror: ' in ended.err
     assert 'sdfnet_hoss.py' in ended.err
     assert 'make demo' in ended.err
     assert 'Traceback' not in ended.err
