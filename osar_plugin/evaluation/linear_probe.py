@@ -14,8 +14,6 @@ Legend: N images, L tokens of an image, D channels, C classes.
 from __future__ import annotations
 
 import math
-import statistics
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -242,12 +240,6 @@ def micro_f1(scores: Tensor, labels: Tensor) -> float:
     told, true = scores > 0, labels > 0
     whole = int(told.sum()) + int(true.sum())
     return 2 * int((told & true).sum()) / whole if whole else math.nan
-
-
-def mean_and_spread(values: Sequence[float]) -> tuple[float, float]:
-    """Mean and standard deviation (n - 1) over seeds; 0 of one value."""
-    spread = statistics.stdev(values) if len(values) > 1 else 0.
-    return statistics.mean(values), spread
 
 
 def _check(features: Tensor, labels: Tensor, num_classes: int,

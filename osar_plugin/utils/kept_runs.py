@@ -1,12 +1,47 @@
-"""Figures of finished runs, kept so that no run is repeated."""
+"""Runs of an ablation: started, kept so that none is repeated, tabulated."""
 
 from __future__ import annotations
 
+import hashlib
 import json
+import statistics
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from mmengine.config import Config
+
 from ..io import atomic_write
+from .errors import CheckpointError
+
+
+def run_tool(checkout: Path, tool: str, *arguments: str | Path) -> None:
+    """Run ``tools/<tool>.py`` of a checkout in a process of its own.
+
+    Raises:
+        subprocess.CalledProcessError: If it fails; it has said why.
+    """
+    subprocess.run(
+        [sys.executable, f'tools/{tool}.py', *map(str, arguments)],
+        cwd=checkout, check=True)
+
+
+def conditions(config: Path, overrides: Sequence[str] | None,
+               data_root: str | Path, *more: str) -> str:
+    """Hash of what a run depends on.
+
+    Args:
+        config: Its config.
+        overrides: As of ``--cfg-options``.
+        data_root: Its data; of a demo world, the stamp counts.
+        more: What else, e.g. the hash of the weights that it starts from.
+    """
+    stamp = Path(data_root, 'demo_world.json')
+    parts = (Config.fromfile(config).pretty_text, repr(overrides),
+             stamp.read_text() if stamp.is_file() else str(data_root), *more)
+    return hashlib.sha256('\0'.join(parts).encode()).hexdigest()
 
 
 def kept(result: Path, made_with: str) -> dict[str, Any] | None:
@@ -27,3 +62,49 @@ def keep(result: Path, figures: dict[str, Any],
     with atomic_write(result) as file:
         json.dump(known, file)
     return known
+
+
+def last_figures(work_dir: Path, column: str) -> dict[str, float]:
+    """The last evaluation of a run, from its curves.
+
+    Args:
+        work_dir: Of the run.
+        column: A figure that evaluations have.
+
+    Raises:
+        CheckpointError: If the run was not evaluated.
+    """
+    for curves in sorted(work_dir.glob('*/vis_data/scalars.json'))[-1:]:
+        rows = map(json.loads, curves.read_text().splitlines())
+        found: list[dict[str, float]] = [r for r in rows if column in r]
+        if found:
+            return found[-1]
+    raise CheckpointError(
+        f'{work_dir}: the curves of this run hold no {column}; it ended '
+        'before its first evaluation. Remove the folder and start again.')
+
+
+def spread_table(results: Mapping[str, Sequence[Mapping[str, float]]],
+                 columns: Sequence[str], first: str) -> str:
+    """Markdown: mean and standard deviation over the seeds.
+
+    Args:
+        results: Row to the figures of its runs.
+        columns: Which figures.
+        first: Title of the first column.
+    """
+    lines = [f'| {first} | ' + ' | '.join(columns) + ' |',
+             '|---|' + '--:|' * len(columns)]
+    for row, runs in results.items():
+        cells = []
+        for column in columns:
+            mean, spread = mean_and_spread([run[column] for run in runs])
+            cells.append(f'{mean:.1f} ± {spread:.1f}')
+        lines.append(f'| {row} | ' + ' | '.join(cells) + ' |')
+    return '\n'.join(lines)
+
+
+def mean_and_spread(values: Sequence[float]) -> tuple[float, float]:
+    """Mean and standard deviation (n - 1) over seeds; 0 of one value."""
+    spread = statistics.stdev(values) if len(values) > 1 else 0.
+    return statistics.mean(values), spread

@@ -48,7 +48,6 @@ from osar_plugin.datasets.probe_layouts import LAYOUTS, ProbeSet
 from osar_plugin.datasets.scene_list import SceneList, draw_shots
 from osar_plugin.evaluation.linear_probe import (
     ProbeSettings,
-    mean_and_spread,
     train_probe,
 )
 from osar_plugin.io import atomic_write
@@ -56,6 +55,7 @@ from osar_plugin.utils import launch
 from osar_plugin.utils.config import load_config
 from osar_plugin.utils.config_values import require_range
 from osar_plugin.utils.errors import ConfigError, DataFormatError
+from osar_plugin.utils.kept_runs import mean_and_spread
 from osar_plugin.utils.work_dir import checkpoint_file
 
 TRAINED, UNTRAINED = 'trained', 'untrained'

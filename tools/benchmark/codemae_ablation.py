@@ -19,22 +19,25 @@ here is a result on real images.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
 
-from osar_plugin.evaluation.linear_probe import mean_and_spread
 from osar_plugin.io import atomic_write
 from osar_plugin.utils import launch
 from osar_plugin.utils.checkpoint import sha256_of
 from osar_plugin.utils.config_values import require_range
 from osar_plugin.utils.errors import CheckpointError, ConfigError
-from osar_plugin.utils.kept_runs import keep, kept
+from osar_plugin.utils.kept_runs import (
+    conditions,
+    keep,
+    kept,
+    run_tool,
+    spread_table,
+)
 from osar_plugin.utils.work_dir import find_checkpoint
 
 REPO = Path(__file__).resolve().parents[2]
@@ -46,13 +49,6 @@ ROWS: dict[str, tuple[str, ...]] = {
     'MAE only': (), '+ OKD': (OKD, ), '+ CDR': (CDR, ), '+ CCL': (CCL, ),
     'all': (OKD, CDR, CCL)}
 COLUMNS = ('optical', 'sar', 'rank optical', 'rank sar')
-
-
-def run(tool: str, *arguments: str | Path) -> None:
-    """Run one of the tools from the checkout."""
-    subprocess.run(
-        [sys.executable, f'tools/{tool}.py', *map(str, arguments)],
-        cwd=REPO, check=True)
 
 
 def model_changes(parts: tuple[str, ...], teacher: Path | None
@@ -84,14 +80,11 @@ def write_config(parts: tuple[str, ...], teacher: Path | None,
                    f'model = {model_changes(parts, teacher)!r}\n')
 
 
-def conditions(config: Path, args: argparse.Namespace,
+def depends_on(config: Path, args: argparse.Namespace,
                teacher: Path | None) -> str:
     """Hash of what a run depends on."""
-    stamp = Path(args.data_root, 'demo_world.json')
-    parts = (Config.fromfile(config).pretty_text, repr(args.cfg_options),
-             stamp.read_text() if stamp.is_file() else args.data_root,
-             '' if teacher is None else sha256_of(teacher))
-    return hashlib.sha256('\0'.join(parts).encode()).hexdigest()
+    return conditions(config, args.cfg_options, args.data_root,
+                      '' if teacher is None else sha256_of(teacher))
 
 
 def pretrain(config: Path, work_dir: Path, seed: int,
@@ -102,7 +95,7 @@ def pretrain(config: Path, work_dir: Path, seed: int,
         CheckpointError: If the training left none.
     """
     options = ['--cfg-options', *args.cfg_options] if args.cfg_options else []
-    run('train', config, '--work-dir', work_dir, '--data-root',
+    run_tool(REPO, 'train', config, '--work-dir', work_dir, '--data-root',
         Path(args.data_root, 'OSPretrain').resolve(), '--seed', str(seed),
         *options)
     found = find_checkpoint(work_dir)
@@ -114,7 +107,7 @@ def pretrain(config: Path, work_dir: Path, seed: int,
 def train_teacher(args: argparse.Namespace) -> Path:
     """The teacher, trained where it is missing; gives its weights."""
     work_dir = Path(args.work_dir, 'teacher').resolve()
-    made_with = conditions(TEACHER, args, None)
+    made_with = depends_on(TEACHER, args, None)
     known = kept(work_dir / 'result.json', made_with)
     if known is None or not Path(known['checkpoint']).is_file():
         checkpoint = pretrain(TEACHER, work_dir, 0, args)
@@ -126,12 +119,14 @@ def train_teacher(args: argparse.Namespace) -> Path:
 def measure(config: Path, checkpoint: Path | None, work_dir: Path,
             seed: int, args: argparse.Namespace) -> dict[str, float]:
     """Probe a network and measure its effective rank."""
-    run('analysis/linear_probe', config,
+    run_tool(REPO, 'analysis/linear_probe', config,
         *([] if checkpoint is None else [checkpoint]), '--data-root',
         Path(args.data_root, 'SEN12').resolve(), '--seeds', str(seed),
         '--out', work_dir)
-    run('analysis/analyse_pretraining', config, checkpoint or UNTRAINED,
-        '--data-root', Path(args.data_root, 'OSPretrain').resolve(),
+    run_tool(
+        REPO, 'analysis/analyse_pretraining', config,
+        checkpoint or UNTRAINED, '--data-root',
+        Path(args.data_root, 'OSPretrain').resolve(),
         '--figures', 'spectrum', '--seed', str(seed), '--out', work_dir)
     probe = json.loads((work_dir / 'linear_probe.json').read_text())
     rank = json.loads((work_dir / 'summary.json').read_text())
@@ -154,7 +149,7 @@ def figures_of(row: str, seed: int,
     work_dir.mkdir(parents=True, exist_ok=True)
     config = work_dir.parent / f'codemae_{name}.py'
     write_config(parts, teacher, config)
-    made_with = conditions(config, args, teacher)
+    made_with = depends_on(config, args, teacher)
     known = kept(work_dir / 'result.json', made_with)
     if known is None:
         checkpoint = None if row == UNTRAINED else pretrain(
@@ -162,19 +157,6 @@ def figures_of(row: str, seed: int,
         known = keep(work_dir / 'result.json', measure(
             config, checkpoint, work_dir, seed, args), made_with)
     return known
-
-
-def table(results: dict[str, list[dict[str, float]]]) -> str:
-    """Markdown: mean and standard deviation over the seeds."""
-    lines = ['| objectives | ' + ' | '.join(COLUMNS) + ' |',
-             '|---|' + '--:|' * len(COLUMNS)]
-    for row, runs in results.items():
-        cells = []
-        for column in COLUMNS:
-            mean, spread = mean_and_spread([one[column] for one in runs])
-            cells.append(f'{mean:.1f} ± {spread:.1f}')
-        lines.append(f'| {row} | ' + ' | '.join(cells) + ' |')
-    return '\n'.join(lines)
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -211,7 +193,8 @@ def main() -> None:
             figures = figures_of(row, seed, args)
             results.setdefault(row, []).append(figures)
             sys.stdout.write(f'{row}, seed {seed}: {figures}\n')
-    sys.stdout.write(f'\n{len(args.seeds)} seeds\n{table(results)}\n')
+    sys.stdout.write(f'\n{len(args.seeds)} seeds\n'
+        f'{spread_table(results, COLUMNS, "objectives")}\n')
 
 
 if __name__ == '__main__':

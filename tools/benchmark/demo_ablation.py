@@ -18,17 +18,20 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import statistics
-import subprocess
 import sys
 from pathlib import Path
-
-from mmengine.config import Config
 
 from osar_plugin.utils import launch
 from osar_plugin.utils.checkpoint import sha256_of
 from osar_plugin.utils.errors import ConfigError
-from osar_plugin.utils.kept_runs import keep, kept
+from osar_plugin.utils.kept_runs import (
+    conditions,
+    keep,
+    kept,
+    last_figures,
+    run_tool,
+    spread_table,
+)
 from osar_plugin.utils.work_dir import checkpoint_file
 
 REPO = Path(__file__).resolve().parents[2]
@@ -50,26 +53,20 @@ TABLES = {
 COLUMNS = ('ALL/mAP', 'ALL/R1', 'O2S/mAP', 'O2S/R1', 'S2O/mAP', 'S2O/R1')
 
 
-def run(tool: str, *arguments: str) -> None:
-    """Run one of the tools from the checkout."""
-    subprocess.run(
-        [sys.executable, f'tools/{tool}.py', *arguments], cwd=REPO,
-        check=True)
-
-
 def train(name: str, seed: int, args: argparse.Namespace) -> dict:
     """Figures of one run after its last epoch, trained where missing."""
     work_dir = run_folder(name, seed, args)
     result = work_dir / 'result.json'
-    made_with = conditions(name, args)
+    made_with = depends_on(name, args)
     known = kept(result, made_with)
     if known is None:
         options = ['--cfg-options', *args.cfg_options] if (
             args.cfg_options) else []
-        run('train', f'configs/demo/{name}.py', '--work-dir', str(work_dir),
+        run_tool(
+            REPO, 'train', f'configs/demo/{name}.py', '--work-dir', work_dir,
             '--data-root', str(Path(args.data_root).resolve()), '--seed',
             str(seed), *options)
-        known = keep(result, last_figures(work_dir), made_with)
+        known = keep(result, last_figures(work_dir, COLUMNS[0]), made_with)
     return known
 
 
@@ -81,13 +78,14 @@ def fuse(name: str, seed: int, tau: float, views: int, weights: Path,
     out = work_dir / f'tau{tau:g}_views{views}'
     out.mkdir(exist_ok=True)
     made_with = '\0'.join((
-        conditions(name, args), sha256_of(weights), repr((tau, views)),
+        depends_on(name, args), sha256_of(weights), repr((tau, views)),
         sha256_of(last_checkpoint(work_dir))))
     made_with = hashlib.sha256(made_with.encode()).hexdigest()
     known = kept(out / 'result.json', made_with)
     if known is None:
-        run('test', f'configs/demo/{name}.py', str(work_dir), '--work-dir',
-            str(work_dir / 'test'), '--data-root',
+        run_tool(
+            REPO, 'test', f'configs/demo/{name}.py', work_dir, '--work-dir',
+            work_dir / 'test', '--data-root',
             str(Path(args.data_root).resolve()), '--out', str(out),
             '--cfg-options', *(args.cfg_options or ()),
             f'custom_hooks.0.translator.checkpoint={weights}',
@@ -113,34 +111,10 @@ def last_checkpoint(work_dir: Path) -> Path:
     return work_dir / Path(named).name
 
 
-def conditions(name: str, args: argparse.Namespace) -> str:
+def depends_on(name: str, args: argparse.Namespace) -> str:
     """Hash of the config, the overrides and the data of a run."""
-    config = Config.fromfile(REPO / f'configs/demo/{name}.py')
-    stamp = Path(args.data_root, 'demo_world.json')
-    parts = (config.pretty_text, repr(args.cfg_options),
-             stamp.read_text() if stamp.is_file() else args.data_root)
-    return hashlib.sha256('\0'.join(parts).encode()).hexdigest()
-
-
-def last_figures(work_dir: Path) -> dict[str, float]:
-    """The last line of a run's curves that holds an evaluation."""
-    curves = sorted(work_dir.glob('*/vis_data/scalars.json'))[-1]
-    rows = [json.loads(line) for line in curves.read_text().splitlines()]
-    return [row for row in rows if COLUMNS[0] in row][-1]
-
-
-def table(results: dict[str, list[dict[str, float]]]) -> str:
-    """Markdown: mean and standard deviation over the seeds."""
-    lines = ['| model | ' + ' | '.join(COLUMNS) + ' |',
-             '|---|' + '--:|' * len(COLUMNS)]
-    for row, runs in results.items():
-        cells = []
-        for column in COLUMNS:
-            values = [run[column] for run in runs]
-            spread = statistics.stdev(values) if len(values) > 1 else 0.
-            cells.append(f'{statistics.mean(values):.1f} ± {spread:.1f}')
-        lines.append(f'| {row} | ' + ' | '.join(cells) + ' |')
-    return '\n'.join(lines)
+    return conditions(
+        REPO / f'configs/demo/{name}.py', args.cfg_options, args.data_root)
 
 
 def figures_of(row: str, seed: int,
@@ -215,7 +189,8 @@ def main() -> None:
             for title, figures in figures_of(row, seed, args).items():
                 results.setdefault(title, []).append(figures)
                 sys.stdout.write(f'{title}, seed {seed}: {figures}\n')
-    sys.stdout.write(f'\n{len(args.seeds)} seeds\n{table(results)}\n')
+    sys.stdout.write(f'\n{len(args.seeds)} seeds\n'
+        f'{spread_table(results, COLUMNS, "model")}\n')
 
 
 if __name__ == '__main__':

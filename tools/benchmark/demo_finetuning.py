@@ -1,0 +1,167 @@
+r"""Tasks of the demo world, from pre-training and from scratch.
+
+    python tools/make_demo_data.py data/demo \
+        --sets ospretrain sen12 detection segmentation bright
+    python tools/train.py configs/demo/codemae_ospretrain.py
+    python tools/benchmark/demo_finetuning.py --seeds 0 1 2 \
+        --pretrained work_dirs/codemae_ospretrain
+
+Trains each task's demo config once per seed and start (finished runs are kept
+and not repeated) and prints the figures after the last step. Detection,
+segmentation and classification need the toolboxes: `make setup-full`. The
+land is rendered: the table tells whether pre-training reaches the tasks, not
+how good they are on real images.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from osar_plugin.utils import launch
+from osar_plugin.utils.checkpoint import sha256_of
+from osar_plugin.utils.errors import ConfigError
+from osar_plugin.utils.kept_runs import (
+    conditions,
+    keep,
+    kept,
+    last_figures,
+    run_tool,
+    spread_table,
+)
+from osar_plugin.utils.work_dir import checkpoint_file
+
+REPO = Path(__file__).resolve().parents[2]
+BACKBONE = 'model.backbone.init_cfg'
+SCRATCH, PRETRAINED = 'scratch', 'pretrained'
+
+
+class Task(NamedTuple):
+    """How a task is trained and judged.
+
+    Attributes:
+        config: In configs/demo.
+        data: Its folder inside the demo world.
+        figure: Of its evaluation.
+        start: The ``init_cfg`` that takes pre-trained weights.
+        scale: From the figure to percent.
+        options: More overrides.
+    """
+
+    config: str
+    data: str
+    figure: str
+    start: str = BACKBONE
+    scale: float = 1.
+    options: tuple[str, ...] = ()
+
+
+_SAR = ('model.backbone.modality=sar', *(
+    f'{split}_dataloader.dataset.modality=sar'
+    for split in ('train', 'val', 'test')))
+TASKS = {
+    'scenes, optical': Task(
+        'codemae_classification', 'SEN12', 'accuracy/top1'),
+    'scenes, SAR': Task(
+        'codemae_classification', 'SEN12', 'accuracy/top1', options=_SAR),
+    'segmentation': Task('codemae_segmentation', 'LoveDA', 'mIoU'),
+    'detection': Task('codemae_detection', 'Detection/DIOR',
+                      'coco/bbox_mAP_50', scale=100.),
+    'damage': Task('codemae_bright', 'BRIGHT', 'bright/mIoU',
+                   start='model.init_cfg'),
+}
+
+
+def train(name: str, seed: int, weights: Path | None,
+          args: argparse.Namespace) -> dict[str, Any]:
+    """The figure of one run after its last step, trained where missing."""
+    task = TASKS[name]
+    start = SCRATCH if weights is None else PRETRAINED
+    folder = f'{name.replace(", ", "_")}_{start}_seed{seed}'
+    work_dir = Path(args.work_dir, folder).resolve()
+    options = [*task.options, *(args.cfg_options or ())]
+    if weights is None and task.start != BACKBONE:
+        options += [f'{task.start}=None']
+    if weights is not None:
+        options += [f'{task.start}.type=Pretrained',
+                    f'{task.start}.checkpoint={weights}']
+    config = REPO / f'configs/demo/{task.config}.py'
+    made_with = conditions(
+        config, [*task.options, *(args.cfg_options or ())], args.data_root,
+        '' if weights is None else sha256_of(weights))
+    known = kept(work_dir / 'result.json', made_with)
+    if known is None:
+        run_tool(REPO, 'train', config, '--work-dir', work_dir,
+                 '--data-root', Path(args.data_root, task.data).resolve(),
+                 '--seed', str(seed),
+                 *(['--cfg-options', *options] if options else []))
+        figure = last_figures(work_dir, task.figure)[task.figure]
+        known = keep(work_dir / 'result.json',
+                     {task.figure: figure * task.scale}, made_with)
+    return known
+
+
+def parse_args() -> argparse.Namespace:
+    """Command line arguments."""
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add('--tasks', nargs='+', metavar='TASK',
+        help=f'of {", ".join(map(repr, TASKS))}; all by default')
+    add('--starts', nargs='+', choices=(SCRATCH, PRETRAINED),
+        default=[SCRATCH, PRETRAINED])
+    add('--pretrained', type=Path, metavar='FILE',
+        help='weights of configs/demo/codemae_ospretrain.py, or its work dir')
+    add('--seeds', type=int, nargs='+', default=[0, 1, 2])
+    add('--data-root', default='data/demo', help='the demo world')
+    add('--work-dir', default='work_dirs/demo_finetuning')
+    add('--cfg-options', nargs='+', help='passed on to tools/train.py')
+    return parser.parse_args()
+
+
+def check(args: argparse.Namespace) -> None:
+    """Check tasks and weights before hours are spent.
+
+    Raises:
+        ConfigError: If a task is not known or the weights are not named.
+        CheckpointError: If the weights are not there.
+    """
+    args.tasks = args.tasks or list(TASKS)
+    unknown = [name for name in args.tasks if name not in TASKS]
+    if unknown:
+        raise ConfigError(
+            f'--tasks {unknown[0]!r}: there are '
+            f'{", ".join(map(repr, TASKS))}.')
+    if PRETRAINED in args.starts:
+        if args.pretrained is None:
+            raise ConfigError(
+                'The pre-trained start needs --pretrained FILE: train one '
+                'with tools/train.py configs/demo/codemae_ospretrain.py, or '
+                f'leave it out with --starts {SCRATCH}.')
+        args.pretrained = checkpoint_file(args.pretrained).resolve()
+
+
+def main() -> None:
+    """Train what is missing and print the table."""
+    args = parse_args()
+    check(args)
+    results: dict[str, list[dict[str, float]]] = {}
+    # Seed by seed, so that an interrupted comparison is still balanced.
+    for seed in args.seeds:
+        for name in args.tasks:
+            figure = TASKS[name].figure
+            runs = {
+                start: train(name, seed, args.pretrained
+                             if start == PRETRAINED else None, args)[figure]
+                for start in args.starts}
+            results.setdefault(f'{name} ({figure})', []).append(runs)
+            sys.stdout.write(f'{name}, seed {seed}: {runs}\n')
+    table = spread_table(results, args.starts, 'task')
+    sys.stdout.write(f'\n{len(args.seeds)} seeds\n{table}\n')
+
+
+if __name__ == '__main__':
+    launch.run(main)
