@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from mmengine.logging import MMLogger
+from mmengine.registry import DefaultScope
 from PIL import Image
 
 REPO = Path(__file__).resolve().parents[1]
@@ -36,6 +37,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """
     slow = {item.path for item in items if item.get_closest_marker('slow')}
     items.sort(key=lambda item: item.path not in slow)
+
+
+@pytest.fixture(scope='module', autouse=True)
+def forget_scopes() -> None:
+    """Runners of earlier files leave the default scope of their registry."""
+    DefaultScope._instance_dict.clear()
 
 
 @pytest.fixture(scope='session')

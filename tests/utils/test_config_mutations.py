@@ -72,20 +72,21 @@ def refusal(text: str, folder: Path) -> str:
 # ------------------------------------------------------------ the whole way
 
 
-def test_fifty_mistakes(run_python: Callable[..., Any]) -> None:
-    """Trained as by the tool: named or harmless, of every kind."""
+@pytest.mark.slow
+def test_thirty_mistakes(run_python: Callable[..., Any]) -> None:
+    """Trained as by the tool: named or harmless, two of every kind."""
     done = run_python(
-        TOOL, '--count', '50', '--seed', '2', '--show', '--no-unchanged')
+        TOOL, '--count', '30', '--seed', '2', '--show', '--no-unchanged')
     assert done.code == 0, done.out + done.err
     cases = re.findall(
         r'^(clear error|error of another package|harmless): '
         r'configs/.* \((.+)\)$', done.out, re.MULTILINE)
-    assert len(cases) == 50
+    assert len(cases) == 30
     assert len({kind for _, kind in cases}) == 15
     outcomes = Counter(outcome for outcome, _ in cases)
     # Some must have started, or the data or the tool is broken.
-    assert outcomes['clear error'] >= 30
-    assert outcomes['harmless'] >= 2
+    assert outcomes['clear error'] >= 18
+    assert outcomes['harmless'] >= 1
 
 
 def test_a_hang_and_a_crash_are_seen(tool: ModuleType, tmp_path: Path,
@@ -454,10 +455,12 @@ def test_a_batch_that_was_not_packed() -> None:
 def test_widths_that_disagree() -> None:
     parts: dict[str, Any] = dict(
         backbone=dict(
-            type='VisionTransformer', img_size=(32, 32), embed_dim=32,
-            depth=1, num_heads=2, modality_token=True),
-        neck=dict(type='DisentangledNeck', embed_dim=32, fusion='concat'),
-        head=dict(type='IdentityHead', in_channels=32, num_classes=4))
+            type='osar_plugin.VisionTransformer', img_size=(32, 32),
+            embed_dim=32, depth=1, num_heads=2, modality_token=True),
+        neck=dict(type='osar_plugin.DisentangledNeck', embed_dim=32,
+                  fusion='concat'),
+        head=dict(type='osar_plugin.IdentityHead', in_channels=32,
+                  num_classes=4))
     with pytest.raises(ConfigError, match=r'in_channels=32.*makes 64'):
         TransOSS(**parts)
     parts['head']['in_channels'] = 64
