@@ -101,7 +101,8 @@ def test_published_config_on_real_chips(
     first = read_checkpoint(tmp_path / 'epoch_1.pth')['state_dict']
     assert first['backbone.blocks.11.mlp.fc1.weight'].shape == (3072, 768)
     done = run_python(repo / 'tools/train.py', *common,
-                      'train_cfg.max_epochs=2', '--resume')
+                      'train_cfg.max_epochs=2', 'train_cfg.val_interval=9',
+                      '--resume')
     assert done.code == 0, done.err
     second = read_checkpoint(tmp_path / 'epoch_2.pth')['state_dict']
     key = 'head.classifier.weight'
