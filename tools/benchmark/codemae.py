@@ -172,7 +172,9 @@ class Trainer:
         self.model, self.batch = build(args), make_batch(args)
         self.optimizer = torch.optim.AdamW(
             self.model.parameters(), 1e-4, betas=(0.9, 0.95),
-            weight_decay=0.05, foreach=args.form != 'plain')
+            weight_decay=0.05,
+            **(dict(foreach=False) if args.form == 'plain'
+               else dict(fused=True)))
         self.loss: Any = loss_of
 
     def precision(self) -> Any:

@@ -14,8 +14,11 @@ optim_wrapper = dict(
     loss_scale='dynamic',
     constructor='osar_plugin.MergedGroupsConstructor',
     optimizer=dict(
-        type='mmengine.AdamW', lr=1.2e-3, betas=(0.9, 0.95),
-        weight_decay=0.05),
+        type='mmengine.AdamW',
+        lr=1.2e-3,
+        betas=(0.9, 0.95),
+        weight_decay=0.05,
+        fused=True),  # one pass over the weights
     paramwise_cfg=dict(flat_decay_mult=0.))
 param_scheduler = [
     dict(
