@@ -51,6 +51,7 @@ from .registration import (
     RandomPairWarp,
     SARAppearance,
 )
+from .registration_views import RandomPairView, RandomTone
 from .sar import SARToUint8, scale_by_max, scale_by_percentiles
 from .segmentation import LoadLabelMap
 
@@ -63,7 +64,8 @@ __all__ = [
     'LoadRegistrationPair', 'PackPairInputs', 'PackPretrainInputs',
     'PackReIDInputs', 'PackRegistrationInputs', 'PadRandomCrop', 'PairFlip',
     'PairHorizontalFlip', 'PairPipeline', 'PairRandomResizedCrop',
-    'PairResize', 'PillowResize', 'RandomErasing', 'RandomPairWarp',
+    'PairResize', 'PillowResize', 'RandomErasing', 'RandomPairView',
+    'RandomPairWarp', 'RandomTone',
     'SARAppearance', 'SARDenoise', 'SARToUint8', 'ShipSize', 'scale_by_max',
     'scale_by_percentiles', 'ship_size', 'truncate_lowest',
 ]
