@@ -34,7 +34,7 @@ model = dict(
 data_root = 'data/demo/OSPretrain'
 sources = ('DemoMetre', 'DemoThree', 'DemoTen')
 image_size = (128, 128)
-ranges = dict(angle=8, scale=0.12, shift=18, elastic=1.5, reference=128)
+ranges = dict(angle=8, scale=0.12, shift=18, reference=128)
 load = dict(type='osar_plugin.LoadRegistrationPair')
 train_pipeline = [
     load,
@@ -78,9 +78,9 @@ optim_wrapper = dict(
     constructor='osar_plugin.MergedGroupsConstructor',
     optimizer=dict(type='mmengine.AdamW', lr=2e-3, weight_decay=1e-4),
     clip_grad=dict(max_norm=1.))
-max_iters = 6000
+max_iters = 650
 param_scheduler = [
-    dict(type='mmengine.LinearLR', start_factor=0.1, by_epoch=False, end=100),
+    dict(type='mmengine.LinearLR', start_factor=0.1, by_epoch=False, end=50),
     dict(
         type='mmengine.CosineAnnealingLR',
         T_max=max_iters,
@@ -92,12 +92,12 @@ train_cfg = dict(
     _delete_=True,
     type='mmengine.IterBasedTrainLoop',
     max_iters=max_iters,
-    val_interval=1500)
+    val_interval=max_iters)
 default_hooks = dict(
     logger=dict(interval=50),
     checkpoint=dict(
         by_epoch=False,
-        interval=500,
+        interval=100,
         save_best='registration/CMR@3',
         rule='greater'))
 log_processor = dict(by_epoch=False)
