@@ -50,7 +50,7 @@ test_pipeline = [
     dict(type='osar_plugin.PackRegistrationInputs'),
 ]
 train_dataloader = dict(
-    batch_size=8,
+    batch_size=4,
     num_workers=0,
     persistent_workers=False,
     pin_memory=False,
@@ -76,9 +76,9 @@ optim_wrapper = dict(
     _delete_=True,
     type='mmengine.OptimWrapper',
     constructor='osar_plugin.MergedGroupsConstructor',
-    optimizer=dict(type='mmengine.AdamW', lr=2e-3, weight_decay=1e-4),
+    optimizer=dict(type='mmengine.AdamW', lr=1.5e-3, weight_decay=1e-4),
     clip_grad=dict(max_norm=1.))
-max_iters = 650
+max_iters = 500
 param_scheduler = [
     dict(type='mmengine.LinearLR', start_factor=0.1, by_epoch=False, end=50),
     dict(

@@ -173,4 +173,4 @@ def _span(name: str, value: Sequence[float]) -> tuple[float, float]:
 
 
 def _log_uniform(span: tuple[float, float]) -> float:
-    return math.exp(np.random.uniform(*map(math.log, span)))
+    return math.exp(np.random.uniform(math.log(span[0]), math.log(span[1])))

@@ -7,6 +7,8 @@ The idea of the paper without what is wrong in the release (see
     coarse  correlation of all cells of stride 16 -> positions
             -> robust least squares: affine A
             -> regressed update, as in the paper
+            or tiles of finer cells, each sought in a window (.tiles)
+            -> positions -> the same least squares
     8, 4    moving features brought onto fixed by A and the local flow;
             compared, also with their neighbours (local correlation);
             update D of the affine, A <- A D, and of the local flow
@@ -240,6 +242,10 @@ class GLAM(BaseModule):
             raise ConfigError(
                 'with_affine=False and with_flow=False leave nothing to '
                 'estimate.')
+        if coarse == 'tiles' and not with_affine:
+            raise ConfigError(
+                "coarse='tiles' with with_affine=False: what tiles find is "
+                "an affine. Set coarse='correlation' for flow alone.")
         self.with_affine, self.with_flow = with_affine, with_flow
         self.propagate, self.detach = propagate_local_flow, detach
         self.temperature, self.window = temperature, window
@@ -256,14 +262,18 @@ class GLAM(BaseModule):
             self.tiles = TileStage(
                 dict(channels or {}), coarse_strides, **(tiles or {}))
         else:
-            self.reducers = nn.ModuleDict({
-                str(s): ChannelReducer(sizes[s], coarse_channels)
-                for s in coarse_strides})
-            both = 2 * coarse_channels * len(self.coarse_strides)
-            if with_affine:
-                self.coarse_matcher = Regressor(both, zero=True)
+            self._build_coarse(sizes, coarse_channels)
         self.stages = nn.ModuleList(
             MatchStage(one, sizes[one.stride]) for one in self.settings)
+
+    def _build_coarse(self, sizes: Mapping[int, int], width: int) -> None:
+        """What compares cells, or regresses."""
+        self.reducers = nn.ModuleDict({
+            str(s): ChannelReducer(sizes[s], width)
+            for s in self.coarse_strides})
+        if self.with_affine:
+            self.coarse_matcher = Regressor(
+                2 * width * len(self.coarse_strides), zero=True)
 
     def forward(self, fixed: Mapping[int, Tensor],
                 moving: Mapping[int, Tensor],

@@ -239,8 +239,8 @@ class TileStage(nn.Module):
         self.project = nn.ModuleDict({
             str(s): nn.Conv2d(channels[s], width, 1) for s in strides})
         self.gate = nn.Conv2d(width, 1, 1)
-        nn.init.zeros_(self.gate.weight)
-        nn.init.zeros_(self.gate.bias)
+        for parameter in self.gate.parameters():
+            nn.init.zeros_(parameter)
         # Half of the score, to begin with, is that of the gradients.
         self.mix = nn.Parameter(torch.zeros(()))
         self.log_temperature = nn.Parameter(
@@ -258,10 +258,12 @@ class TileStage(nn.Module):
             (B, D, h, w), 0 without data; (B, 1, h, w), 1 where there is
             data, else 0.
         """
-        size = maps[self.stride].shape[-2:]
-        x = sum(F.interpolate(layer(maps[int(s)]).float(), size,
-                              mode='bilinear', align_corners=False)
-                for s, layer in self.project.items())
+        first = maps[self.stride]
+        size = (first.shape[-2], first.shape[-1])
+        x = torch.stack([
+            F.interpolate(layer(maps[int(s)]).float(), size,
+                          mode='bilinear', align_corners=False)
+            for s, layer in self.project.items()]).sum(0)
         learned = _unit(x)
         share = self.mix.sigmoid() if self.prior else x.new_ones(())
         parts = [learned * share.sqrt()]

@@ -67,7 +67,7 @@ def test_tones_repeat_and_stay_in_range():
         assert made[0][side].dtype == kind
         assert made[0][side].shape == pair()[side].shape
     moving = made[0]['moving']
-    assert 0 <= moving.min() and moving.max() <= pair()['moving'].max()
+    assert moving.min() >= 0 and moving.max() <= pair()['moving'].max()
     assert np.abs(moving - pair()['moving']).mean() > 5
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from soma_case import randn, tiny
 
-from osar_plugin.models.registration import TwoBranchEncoder
+from osar_plugin.models.registration import GLAM, TwoBranchEncoder
 from osar_plugin.models.registration.geometry import (
     apply,
     invert,
@@ -120,6 +120,8 @@ def test_arguments_of_tiles_are_checked():
         TileStage({1: 3, 4: 8, 8: 8}, prior=9)
     with pytest.raises(ConfigError, match='radius'):
         TileStage({4: 8, 8: 8}, radius=0)
+    with pytest.raises(ConfigError, match='flow alone'):
+        GLAM({4: 8, 8: 8}, 'tiles', (4, 8), with_affine=False)
 
 
 # ------------------------------------------------------------------- search
