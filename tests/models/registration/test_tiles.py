@@ -24,6 +24,7 @@ from osar_plugin.models.registration.search import (
     best_shift,
     bring,
     reach_of,
+    shrunk,
 )
 from osar_plugin.models.registration.tiles import (
     TileMatch,
@@ -159,6 +160,19 @@ def test_bring_fills_with_the_mean():
         moved[..., 30, 30], image[..., 8:].mean((2, 3)))
 
 
+def test_shrunk_images_keep_their_place():
+    image = randn(0, 1, 3, 96, 160)
+    valid = torch.ones(1, 1, 96, 160).bool()
+    valid[..., 4:, 7] = False
+    small, known = shrunk(image, valid, 2)
+    assert small.shape == (1, 3, 64, 96) and known.shape == (1, 1, 64, 96)
+    torch.testing.assert_close(
+        small[0, 1, 5, 9], image[0, 1, 10:12, 18:20].mean())
+    assert known[0, 0, 1, 3] and not known[0, 0, 2:, 3].any()
+    assert not known[..., 48:, :].any() and not known[..., 80:].any()
+    assert known[..., :48, 4:80].all()
+
+
 def test_starts_turn_about_the_centre():
     settings = SearchSettings(angles=(-10, 0, 10), scales=(1., 1.2), keep=1)
     starts = settings.starts(SIZE, torch.zeros(1, dtype=torch.float64))
@@ -247,6 +261,7 @@ def test_tiles_find_an_affine_of_inverted_contrast():
 def test_search_finds_what_tiles_cannot():
     search = dict(angles=(-35, 0, 35))
     assert error(light(search=search), 33.) < 2.5
+    assert error(light(search=dict(search, reduction=2)), 33.) < 2.5
     assert error(light(), 33.) > 8
 
 
