@@ -277,14 +277,16 @@ class GLAM(BaseModule):
 
     def forward(self, fixed: Mapping[int, Tensor],
                 moving: Mapping[int, Tensor],
-                valid: Sequence[Tensor | None] = (None, None)
-                ) -> GLAMOutput:
+                valid: Sequence[Tensor | None] = (None, None),
+                radius: int | None = None) -> GLAMOutput:
         """Match two pyramids of features.
 
         Args:
             fixed: (B, C, H / s, W / s) by stride s.
             moving: The same of the other image, of the same size.
             valid: Of both, (B, 1, H, W) bool, where there is data.
+            radius: Within which tiles are sought, in pixels, where the
+                coarse stage is one of tiles; default: the stage's.
         """
         first = self.coarse_strides[0]
         cells = fixed[first].shape[-2:]
@@ -292,7 +294,8 @@ class GLAM(BaseModule):
         found: TileMatch | None = None
         joint: Tensor | None = None
         if self.tiles is not None:
-            state, found, stages = self._of_tiles(fixed, moving, valid)
+            state, found, stages = self._of_tiles(
+                fixed, moving, valid, radius)
         else:
             f, m = (self._reduce(maps) for maps in (fixed, moving))
             state, joint, stages = self._coarse(f, m, size, valid)
@@ -349,13 +352,13 @@ class GLAM(BaseModule):
 
     def _of_tiles(self, fixed: Mapping[int, Tensor],
                   moving: Mapping[int, Tensor],
-                  valid: Sequence[Tensor | None]
+                  valid: Sequence[Tensor | None], radius: int | None
                   ) -> tuple[State, TileMatch, list[Stage]]:
         """The first affine of tiles that were found."""
         tiles: Any = self.tiles
         a, b = (tiles.describe(maps, mask) for maps, mask in zip(
             (fixed, moving), valid, strict=True))
-        found = tiles(a, b)
+        found = tiles(a, b, radius)
         positions, sure = tile_positions(
             found.log_prob, found.centres, found.stride, self.window)
         affine = robust_affine(found.centres, positions, sure, self.irls)

@@ -54,18 +54,21 @@ class SearchSettings:
         shift: Largest shift in x and in y, as a share of the longer side.
         keep: So many of the best go on; the one whose images agree best
             after all rounds is the result.
-        rounds: Of matching; each begins where the last one ended.
-        reduction: The search, not the matching, is on images this many
-            times smaller: in less time by its square, and with less
-            speckle.
+        radii: Pixels within which tiles are sought, one for each round of
+            matching; a round begins where the last one ended.
+        reduction: The search is on images this many times smaller: in less
+            time by its square, and with less speckle.
+        enlarge: Matching is on images this many times larger, so that cells
+            are finer on the ground.
     """
 
     angles: Sequence[float] = (-20., -15., -10., -5., 0., 5., 10., 15., 20.)
     scales: Sequence[float] = (1., )
     shift: float = 0.15
     keep: int = 2
-    rounds: int = 2
+    radii: Sequence[int] = (20, 12)
     reduction: int = 1
+    enlarge: int = 1
 
     def __post_init__(self) -> None:
         require_range(-180, 180, angles=list(self.angles))
@@ -73,7 +76,9 @@ class SearchSettings:
         require_range(0, 1, shift=self.shift)
         require_range(1, len(self.angles) * len(self.scales),
                       keep=self.keep)
-        require_range(1, 16, rounds=self.rounds, reduction=self.reduction)
+        require_range(1, 2**10, radii=list(self.radii))
+        require_range(1, 16, rounds=len(self.radii),
+                      reduction=self.reduction, enlarge=self.enlarge)
 
     def starts(self, size: Size, like: Tensor) -> Tensor:
         """The affines that are tried, about the centre, (n, 2, 3)."""
@@ -177,6 +182,17 @@ def shrunk(image: Tensor, valid: Tensor, times: int
     return F.pad(image, room), F.pad(known, room)
 
 
+def enlarged(image: Tensor, valid: Tensor, times: int
+             ) -> tuple[Tensor, Tensor]:
+    """An image this many times larger, and where it has data."""
+    if times == 1:
+        return image, valid
+    image, known = (F.interpolate(
+        x, scale_factor=times, mode='bilinear', align_corners=False)
+        for x in (image, valid.to(image)))
+    return image, known > 0.999
+
+
 def reach_of(share: float, size: Size) -> Size:
     """Cells of a shift that is a share of the longer side, (rows, columns).
 
@@ -202,28 +218,29 @@ def match_searched(images: Sequence[Tensor], masks: Sequence[Tensor],
     Returns:
         The matcher's output for the pairs as they were given.
     """
-    fixed = encode[0](images[0], masks[0])
-    target = matcher.tiles.describe(fixed, masks[0])
-    small = [shrunk(image, mask, settings.reduction)
-             for image, mask in zip(images, masks, strict=True)]
-    goal = target if settings.reduction == 1 else matcher.tiles.describe(
-        encode[0](*small[0]), small[0][1])
-    affines = rescale(
-        _starts(goal, *small[1], encode[1], matcher.tiles, settings),
-        settings.reduction, settings.reduction)
-    best, top = _followed(fixed, target, images[1], masks, encode[1],
-                          matcher, settings.rounds, affines[0])
-    for affine in affines[1:]:
-        found, score = _followed(fixed, target, images[1], masks, encode[1],
-                                 matcher, settings.rounds, affine)
+    small, large = ([change(image, mask, times) for image, mask in zip(
+        images, masks, strict=True)] for change, times in (
+            (shrunk, settings.reduction), (enlarged, settings.enlarge)))
+    affines = _starts(small, encode, matcher.tiles, settings)
+    factor = settings.reduction * settings.enlarge
+    affines = rescale(affines, factor, factor)
+    fixed = encode[0](*large[0])
+    target = matcher.tiles.describe(fixed, large[0][1])
+    every = [_followed(fixed, target, large, encode[1], matcher, affine,
+                       settings) for affine in affines]
+    best, top = every[0]
+    for found, score in every[1:]:
         best = _better(best, found, score > top)
         top = torch.maximum(score, top)
-    return best
+    return _at_size(best, settings.enlarge)
 
 
-def _starts(target: tuple[Tensor, Tensor], moving: Tensor, valid: Tensor,
-            encode: Encode, tiles: Any, settings: SearchSettings) -> Tensor:
+def _starts(small: Sequence[tuple[Tensor, Tensor]],
+            encode: Sequence[Encode], tiles: Any, settings: SearchSettings
+            ) -> Tensor:
     """The affines to go on with, best first, (keep, B, 2, 3)."""
+    target = tiles.describe(encode[0](*small[0]), small[0][1])
+    moving, valid = small[1]
     size = (moving.shape[2], moving.shape[3])
     grid = (target[0].shape[2], target[0].shape[3])
     reach = reach_of(settings.shift, grid)
@@ -231,7 +248,7 @@ def _starts(target: tuple[Tensor, Tensor], moving: Tensor, valid: Tensor,
     for start in settings.starts(size, moving):
         start = start.expand(len(moving), 2, 3)
         image, known = bring(moving, valid, start)
-        source = tiles.describe(encode(image, known), known)
+        source = tiles.describe(encode[1](image, known), known)
         shift, score = best_shift(
             target[0], source[0], (target[1], source[1]), reach)
         step = torch.eye(2, 3).to(start).repeat(len(moving), 1, 1)
@@ -244,17 +261,19 @@ def _starts(target: tuple[Tensor, Tensor], moving: Tensor, valid: Tensor,
 
 
 def _followed(fixed: Features, target: tuple[Tensor, Tensor],
-              moving: Tensor, masks: Sequence[Tensor], encode: Encode,
-              matcher: Any, rounds: int, affine: Tensor
+              large: Sequence[tuple[Tensor, Tensor]], encode: Encode,
+              matcher: Any, affine: Tensor, settings: SearchSettings
               ) -> tuple[GLAMOutput, Tensor]:
     """Match from a start, and say how well the images agree then."""
+    moving, valid = large[1]
     size = (moving.shape[2], moving.shape[3])
     tiles = matcher.tiles
-    for number in range(rounds):
-        image, known = bring(moving, masks[1], affine)
+    for number, radius in enumerate(settings.radii, 1):
+        image, known = bring(moving, valid, affine)
         maps = encode(image, known)
-        found = matcher(fixed, maps, (masks[0], known))
-        if number < rounds - 1:
+        found = matcher(fixed, maps, (large[0][1], known),
+                        radius * settings.enlarge)
+        if number < len(settings.radii):
             affine = compose(affine, found.affine)
     source, mask = tiles.describe(maps, known)
     flow = resize_flow(found.flow, (source.shape[2], source.shape[3]))
@@ -265,6 +284,17 @@ def _followed(fixed: Features, target: tuple[Tensor, Tensor],
     whole = apply(affine, points).mT.unflatten(2, size) - grid
     return GLAMOutput(compose(affine, found.affine), whole,
                       found.certainty), score
+
+
+def _at_size(found: GLAMOutput, times: int) -> GLAMOutput:
+    """What was found on images that had been enlarged."""
+    if times == 1:
+        return found
+    size = [side // times for side in found.flow.shape[2:]]
+    return GLAMOutput(
+        rescale(found.affine, 1 / times, 1 / times),
+        resize_flow(found.flow, (size[0], size[1])),
+        F.avg_pool2d(found.certainty, times))
 
 
 def _better(first: GLAMOutput, second: GLAMOutput, which: Tensor

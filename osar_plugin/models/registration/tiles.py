@@ -285,18 +285,22 @@ class TileStage(nn.Module):
         return _unit(stem)
 
     def forward(self, fixed: tuple[Tensor, Tensor],
-                moving: tuple[Tensor, Tensor]) -> TileMatch:
+                moving: tuple[Tensor, Tensor],
+                radius: int | None = None) -> TileMatch:
         """Seek the tiles of one image in the other.
 
         Args:
             fixed: Of :meth:`describe`.
             moving: The same of the other image.
+            radius: Of the search in pixels; default: the stage's.
         """
         size = (fixed[0].shape[-2], fixed[0].shape[-1])
-        tile, step, radius = self.cells
+        tile, step, reach = self.cells
+        if radius is not None:
+            reach = max(1, round(radius / self.stride))
         tile = min(tile, min(size) // 2)
         scores = tile_scores(fixed[0], moving[0], (fixed[1], moving[1]),
-                             tile, step, radius)
+                             tile, step, reach)
         return TileMatch(
             (scores / self.log_temperature.exp()).log_softmax(2),
             tile_centres(size, tile, step, self.stride, scores),

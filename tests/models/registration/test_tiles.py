@@ -23,6 +23,7 @@ from osar_plugin.models.registration.search import (
     agreement,
     best_shift,
     bring,
+    enlarged,
     reach_of,
     shrunk,
 )
@@ -85,7 +86,7 @@ def test_scores_find_a_shift_and_forget_what_is_masked():
 def test_positions_between_cells():
     """A parabola of log-probabilities around (1.25, -0.75) cells."""
     axis = torch.arange(-3., 4)
-    log = -3 * ((axis - 1.25)[None]**2 + (axis + 0.75)[:, None]**2)
+    log = -1.5 * ((axis - 1.25)[None]**2 + (axis + 0.75)[:, None]**2)
     centres = torch.tensor([[10., 20.]])
     found, sure = tile_positions(
         log.flatten()[None, None].log_softmax(2), centres, 4)
@@ -173,6 +174,20 @@ def test_shrunk_images_keep_their_place():
     assert known[..., :48, 4:80].all()
 
 
+def test_enlarged_images_keep_their_place():
+    image = randn(0, 1, 3, 64, 64)
+    valid = torch.ones(1, 1, 64, 64).bool()
+    valid[..., :3] = False
+    large, known = enlarged(image, valid, 2)
+    assert large.shape == (1, 3, 128, 128) and known.dtype == torch.bool
+    torch.testing.assert_close(
+        large[0, 0, 20:22, 30:32].mean(),
+        image[0, 0, 9:12, 14:17].mul(torch.tensor(
+            [.125, .75, .125])).mul(torch.tensor(
+                [.125, .75, .125])[:, None]).sum())
+    assert not known[..., :7].any() and known[..., 7:].all()
+
+
 def test_starts_turn_about_the_centre():
     settings = SearchSettings(angles=(-10, 0, 10), scales=(1., 1.2), keep=1)
     starts = settings.starts(SIZE, torch.zeros(1, dtype=torch.float64))
@@ -186,7 +201,7 @@ def test_starts_turn_about_the_centre():
 
 @pytest.mark.parametrize('wrong', [
     dict(angles=(200., )), dict(scales=(0., )), dict(keep=10),
-    dict(rounds=0), dict(shift=2.)])
+    dict(radii=()), dict(radii=(0, )), dict(shift=2.)])
 def test_arguments_of_the_search_are_checked(wrong):
     with pytest.raises(ConfigError):
         SearchSettings(**wrong)
@@ -261,12 +276,13 @@ def test_tiles_find_an_affine_of_inverted_contrast():
 def test_search_finds_what_tiles_cannot():
     search = dict(angles=(-35, 0, 35))
     assert error(light(search=search), 33.) < 2.5
-    assert error(light(search=dict(search, reduction=2)), 33.) < 2.5
+    for more in (dict(reduction=2), dict(enlarge=2, radii=(12, 8))):
+        assert error(light(search=dict(search, **more)), 33.) < 2.5
     assert error(light(), 33.) > 8
 
 
 def test_search_of_a_batch_is_that_of_its_pairs():
-    model = light(search=dict(angles=(-10, 0, 10), rounds=1))
+    model = light(search=dict(angles=(-10, 0, 10), radii=(20, )))
     ones = [pair(9.)[0], pair(-9., (0., 3.))[0]]
     both = {k: torch.cat([x[k] for x in ones]) for k in ones[0] if k not in (
         'modalities', 'sizes')}
