@@ -29,7 +29,7 @@ model = dict(
     loss=dict(
         warp=0.1, agreement=0., uniformity=0., update=0.1,
         update_weights={4: 1.}, certainty=0.1, match=1.),
-    search=dict(reduction=2, enlarge=2, radii=(20, 12, 6), keep=1))
+    search=dict(reduction=2, enlarge=2, radii=(16, 8), keep=1))
 
 data_root = 'data/demo/OSPretrain'
 sources = ('DemoMetre', 'DemoThree', 'DemoTen')
@@ -38,9 +38,7 @@ ranges = dict(angle=8, scale=0.12, shift=18, reference=128)
 load = dict(type='osar_plugin.LoadRegistrationPair')
 train_pipeline = [
     load,
-    # Matching is on enlarged images, see model.search.
-    dict(
-        type='osar_plugin.RandomPairView', size=image_size, zoom=(0.8, 2.4)),
+    dict(type='osar_plugin.RandomPairView', size=image_size),
     dict(type='osar_plugin.RandomTone', prob=0.3),
     dict(type='osar_plugin.SARAppearance', prob=0.3, looks=(2, 8), blur=1.5),
     dict(type='osar_plugin.RandomPairWarp', ranges=ranges),
@@ -80,7 +78,7 @@ optim_wrapper = dict(
     constructor='osar_plugin.MergedGroupsConstructor',
     optimizer=dict(type='mmengine.AdamW', lr=1.5e-3, weight_decay=1e-4),
     clip_grad=dict(max_norm=1.))
-max_iters = 850
+max_iters = 500
 param_scheduler = [
     dict(type='mmengine.LinearLR', start_factor=0.1, by_epoch=False, end=50),
     dict(
