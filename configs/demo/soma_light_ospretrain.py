@@ -3,7 +3,8 @@
 #   tools/make_demo_data.py data/demo --sets ospretrain --land-size 256 \
 #       --source-pairs 300 --unpaired 4
 # It sees orientated gradients alone, matches tiles of what it makes of them,
-# and tries rotations first. One CPU core, well under an hour.
+# and tries rotations first. Ten minutes of a shared CPU core.
+#   tools/train_default_soma.sh does both, and publishes the weights.
 _base_ = [
     '../_base_/models/soma.py', '../_base_/datasets/sen12_registration.py',
     '../_base_/schedules/soma.py', '../_base_/default_runtime.py'
