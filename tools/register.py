@@ -50,7 +50,7 @@ def parse_args() -> argparse.Namespace:
         help=f'{METHODS}, or module:function of your own')
     add('--method-options', nargs='+', action=DictAction, default={},
         metavar='KEY=VALUE', help='arguments of the method; of soma '
-        'model=CONFIG checkpoint=FILE')
+        "model=CONFIG checkpoint=FILE in place of the package's own")
     add('--transform', choices=('affine', 'poly2', 'tps', 'flow'),
         default='affine')
     add('--way', choices=('resampled', 'geotransform', 'gcps'),

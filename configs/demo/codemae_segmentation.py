@@ -68,7 +68,7 @@ evaluated = dict(
 val_dataloader = evaluated
 test_dataloader = evaluated
 
-max_iters = 1500
+max_iters = 3000
 optim_wrapper = dict(
     _delete_=True,
     type='mmengine.OptimWrapper',
@@ -92,9 +92,9 @@ param_scheduler = [
         end=max_iters,
         by_epoch=False),
 ]
-train_cfg = dict(max_iters=max_iters, val_interval=500)
+train_cfg = dict(max_iters=max_iters, val_interval=1000)
 default_hooks = dict(
     logger=dict(interval=50, log_metric_by_epoch=False),
-    checkpoint=dict(by_epoch=False, interval=500, save_best='mIoU'))
+    checkpoint=dict(by_epoch=False, interval=1000, save_best='mIoU'))
 auto_scale_lr = dict(base_batch_size=8)
 randomness = dict(seed=0)

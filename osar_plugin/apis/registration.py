@@ -77,6 +77,12 @@ METHODS: dict[str, dict[str, Any]] = {
     'soma': dict(type='osar_plugin.SOMAMatcher')}
 """Matchers by name."""
 
+# What method='soma' is without a model of the user's: trained on rendered
+# pairs, see the config.
+PACKAGE = Path(__file__).resolve().parents[1]
+SOMA_CONFIG = PACKAGE / '.mim/configs/demo/soma_light_ospretrain.py'
+SOMA_WEIGHTS = PACKAGE / 'weights/soma_light.safetensors'
+
 TRANSFORMS = ('affine', 'poly2', 'tps', 'flow')
 WAYS = ('resampled', 'geotransform', 'gcps')
 
@@ -115,12 +121,18 @@ def build_matcher(method: Any, options: Mapping[str, Any] | None = None
 
 
 def _soma_options(options: dict[str, Any]) -> dict[str, Any]:
-    """Those of a trained model; a path stands for the config's model."""
-    if not options.get('model') or not options.get('checkpoint'):
+    """Those of a trained model; a path stands for the config's model.
+
+    Without a model and a checkpoint they are the package's own.
+    """
+    given = [bool(options.get(k)) for k in ('model', 'checkpoint')]
+    if not any(given):
+        options.update(model=SOMA_CONFIG, checkpoint=str(SOMA_WEIGHTS))
+    elif not all(given):
         raise ConfigError(
-            "method='soma' needs a trained model: give the options model "
+            "method='soma' needs a trained model: give both options, model "
             '(a config file, e.g. configs/soma_sen12.py) and checkpoint '
-            '(its weights).')
+            "(its weights), or neither for the package's own.")
     model = options['model']
     if isinstance(model, (str, Path)):
         config = load_config(model)

@@ -54,6 +54,9 @@ class RegistrationPairs(StrictDataset):
             any two folders) or ``'sen12'`` (a folder for each season,
             sensor and scene).
         split: ``'all'``, ``'train'``, ``'val'`` or ``'test'``.
+        sources: ``'folders'`` only: folders below ``data_root`` that are
+            such data sets, as in OSPretrain; their pairs follow one
+            another, named with their source. Empty: ``data_root`` is one.
         fixed: Which side is the reference: ``'optical'`` or ``'sar'``.
         held_out: SEN1-2 only: shares of its scenes for validation and for
             test. Patches overlap, so whole scenes are held out.
@@ -75,7 +78,8 @@ class RegistrationPairs(StrictDataset):
 
     def __init__(
             self, data_root: str, layout: str = 'folders',
-            split: str = 'train', fixed: str = 'optical',
+            split: str = 'train', sources: Sequence[str] = (),
+            fixed: str = 'optical',
             held_out: Sequence[float] = (0.1, 0.1), seed: int = 0,
             limit: int = 0,
             suffixes: Sequence[str] = ('.png', '.tif', '.jpg'),
@@ -94,6 +98,11 @@ class RegistrationPairs(StrictDataset):
         if isinstance(limit, bool) or not isinstance(
                 limit, int) or limit < 0:
             raise ConfigError(f'limit={limit!r} must be 0 or more pairs.')
+        if isinstance(sources, str) or (sources and layout != 'folders'):
+            raise ConfigError(
+                f'sources={sources!r} with layout={layout!r}: expected a '
+                "list of folders, and layout='folders'.")
+        self.sources = tuple(sources)
         self.layout, self.split, self.fixed = layout, split, fixed
         self.held_out, self.seed, self.limit = held_out, seed, limit
         self.suffixes = check_suffixes(suffixes)
@@ -125,8 +134,16 @@ class RegistrationPairs(StrictDataset):
         return [row for row in range(len(self)) if row != index]
 
     def _folders(self) -> list[tuple[str, Path, Path]]:
-        """Name, optical and SAR file of each pair."""
+        """Name, optical and SAR file of each pair, of all sources."""
         root = Path(self.data_root)
+        if not self.sources:
+            return self._folder(root)
+        return [(f'{source}/{name}', optical, sar)
+                for source in self.sources
+                for name, optical, sar in self._folder(root / source)]
+
+    def _folder(self, root: Path) -> list[tuple[str, Path, Path]]:
+        """Those of one source."""
         listed: set[str] | None = None
         base = root
         if self.split != 'all':

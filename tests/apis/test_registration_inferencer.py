@@ -493,7 +493,7 @@ def test_arguments() -> None:
     with pytest.raises(ConfigError, match='cannot be built'):
         build_matcher('cfog', dict(nonsense=1))
     with pytest.raises(ConfigError, match='trained model'):
-        build_matcher('soma')
+        build_matcher('soma', dict(checkpoint='a.pth'))
     for options in (dict(transform='affin'), dict(options=dict(tile=1))):
         with pytest.raises(ConfigError):
             RegistrationInferencer(**options)

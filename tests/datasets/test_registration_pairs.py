@@ -345,3 +345,20 @@ def test_speckle_of_so_many_looks():
     intensity = (out / 50.)**2
     assert intensity.mean() == pytest.approx(1, abs=0.02)
     assert intensity.var() == pytest.approx(1 / 5, rel=0.05)
+
+
+def test_sources_follow_one_another(tmp_path):
+    for source in ('B', 'A'):
+        for side in ('RGB', 'SAR'):
+            folder = tmp_path / source / side
+            folder.mkdir(parents=True)
+            for name in ('0.png', '1.png'):
+                Image.new('L', (16, 16)).save(folder / name)
+        (tmp_path / source / 'train.txt').write_text('1.png\n')
+    data = RegistrationPairs(str(tmp_path), sources=('B', 'A'))
+    rows = [data.get_data_info(i) for i in range(len(data))]
+    assert [row['pair_name'] for row in rows] == ['B/1', 'A/1']
+    assert Path(rows[1]['moving_path']) == tmp_path / 'A' / 'SAR' / '1.png'
+    for wrong in (dict(sources='A'), dict(sources=('A', ), layout='sen12')):
+        with pytest.raises(ConfigError, match='sources'):
+            RegistrationPairs(str(tmp_path), **wrong)

@@ -78,7 +78,7 @@ def build(method: str) -> Any:
     if method in METHODS:
         return build_matcher(METHODS[method])
     name, _, rest = method.partition('=')
-    if name == 'soma':
+    if name == 'soma' and rest:
         model, _, checkpoint = rest.rpartition('@')
         if not model or not checkpoint:
             raise ConfigError(
@@ -90,7 +90,7 @@ def build(method: str) -> Any:
         names = [*API_METHODS, *METHODS]
         raise ConfigError(
             f'method {method!r} is not known: use {", ".join(names)} (soma '
-            'as soma=CONFIG@CHECKPOINT), or module:function of your own.'
+            'or soma=CONFIG@CHECKPOINT), or module:function of your own.'
             + did_you_mean(nearest(method, names)))
     return build_matcher(method)
 

@@ -52,6 +52,7 @@ from .registration import (
     RandomPairWarp,
     SARAppearance,
 )
+from .registration_views import RandomPairView, RandomTone
 from .sar import SARToUint8, scale_by_max, scale_by_percentiles
 from .segmentation import LoadLabelMap
 
@@ -64,7 +65,8 @@ __all__ = [
     'LoadRegistrationPair', 'PackPairInputs', 'PackPretrainInputs',
     'PackReIDInputs', 'PackRegistrationInputs', 'PadRandomCrop', 'PairFlip',
     'PairHorizontalFlip', 'PairPipeline', 'PairRandomResizedCrop',
-    'PairResize', 'PillowResize', 'RandomErasing', 'RandomPairWarp',
-    'SARAppearance', 'SARContrast', 'SARDenoise', 'SARToUint8', 'ShipSize',
-    'scale_by_max', 'scale_by_percentiles', 'ship_size', 'truncate_lowest',
+    'PairResize', 'PillowResize', 'RandomErasing', 'RandomPairView',
+    'RandomPairWarp', 'RandomTone', 'SARAppearance', 'SARContrast',
+    'SARDenoise', 'SARToUint8', 'ShipSize', 'scale_by_max',
+    'scale_by_percentiles', 'ship_size', 'truncate_lowest',
 ]

@@ -3,6 +3,7 @@
 ::
 
     LoadRegistrationPair  fixed, moving and where they have data
+    [RandomPairView, RandomTone: :mod:`.registration_views`]
     SARAppearance         speckle, contrast, blur: the SAR image only
     RandomPairWarp        moving perturbed; truth as flow (and matrix)
     PackRegistrationInputs

@@ -29,10 +29,13 @@ The learned one, :class:`SOMA`, from a batch of pairs to flows::
       | TwoBranchEncoder: a ResNet and FGE for each sensor, one DINOv2
       v
     {s: (B, C, H/s, W/s)} for s = 1, 2, 4, 8, 16, 32, twice
-      | GLAM: correlation, affine, flow; or ReleasedGLAM
+      | GLAM: correlation (or tiles), affine, flow; or ReleasedGLAM
       v
     GLAMOutput: affine (B, 2, 3), flow (B, 2, H, W), certainty
       | SOMALoss, or predictions in the samples; SOMAMatcher makes it a Matcher
+
+With ``SOMA(search=...)`` the moving image is turned and scaled in some ways
+first, and matching goes on from the best of them, see ``search``.
 """
 
 from __future__ import annotations

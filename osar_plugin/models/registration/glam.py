@@ -7,6 +7,8 @@ The idea of the paper without what is wrong in the release (see
     coarse  correlation of all cells of stride 16 -> positions
             -> robust least squares: affine A
             -> regressed update, as in the paper
+            or tiles of finer cells, each sought in a window (.tiles)
+            -> positions -> the same least squares
     8, 4    moving features brought onto fixed by A and the local flow;
             compared, also with their neighbours (local correlation);
             update D of the affine, A <- A D, and of the local flow
@@ -62,6 +64,7 @@ from .glam_blocks import (
     resize,
     zero_start,
 )
+from .tiles import TileMatch, TileStage, tile_positions
 
 # Pixels of a stage by which its flow is divided before it is embedded.
 FLOW_UNIT = 16.
@@ -188,14 +191,17 @@ class GLAM(BaseModule):
     Args:
         channels: Of the features by stride; :class:`~.soma.SOMA` fills them
             in from its encoder.
-        coarse: ``'correlation'``, or ``'regress'`` as the paper's global
-            head, which has no correspondence inside.
+        coarse: ``'correlation'``; ``'regress'`` as the paper's global
+            head, which has no correspondence inside; or ``'tiles'``, see
+            :mod:`.tiles`, without the regressed update.
         coarse_strides: Features that are compared there, on the grid of the
             first.
         coarse_channels: That each is reduced to.
         temperature: Of the correlation's softmax.
         window: See :func:`~.correlation.soft_positions`.
         irls: Arguments of :func:`~.fitting.fit_affine_robust`.
+        tiles: Arguments of :class:`~.tiles.TileStage`, whose strides are
+            ``coarse_strides``.
         stages: Arguments of :class:`StageSettings`, coarse to fine.
         with_affine: False: flow only, an ablation.
         with_flow: False: affine only, an ablation; stages without an affine
@@ -220,6 +226,7 @@ class GLAM(BaseModule):
                  temperature: float = 0.05,
                  window: int = 2,
                  irls: dict[str, Any] | None = None,
+                 tiles: dict[str, Any] | None = None,
                  stages: Sequence[dict[str, Any]] = STAGES,
                  with_affine: bool = True,
                  with_flow: bool = True,
@@ -227,7 +234,7 @@ class GLAM(BaseModule):
                  detach: bool = True,
                  init_cfg: dict | None = None) -> None:
         super().__init__(init_cfg)
-        check_word('coarse', coarse, ('correlation', 'regress'))
+        check_word('coarse', coarse, ('correlation', 'regress', 'tiles'))
         require_range(1, 2**12, coarse_channels=coarse_channels)
         require_range(0, 1e3, without=(0, ), temperature=temperature)
         require_range(1, 64, window=window)
@@ -235,6 +242,10 @@ class GLAM(BaseModule):
             raise ConfigError(
                 'with_affine=False and with_flow=False leave nothing to '
                 'estimate.')
+        if coarse == 'tiles' and not with_affine:
+            raise ConfigError(
+                "coarse='tiles' with with_affine=False: what tiles find is "
+                "an affine. Set coarse='correlation' for flow alone.")
         self.with_affine, self.with_flow = with_affine, with_flow
         self.propagate, self.detach = propagate_local_flow, detach
         self.temperature, self.window = temperature, window
@@ -244,32 +255,50 @@ class GLAM(BaseModule):
         self.strides = tuple(sorted({
             *coarse_strides, *(one.stride for one in self.settings)}))
         sizes = _sizes(channels, self.strides)
-        self.reducers = nn.ModuleDict({
-            str(s): ChannelReducer(sizes[s], coarse_channels)
-            for s in coarse_strides})
         self.correlate = coarse == 'correlation'
-        both = 2 * coarse_channels * len(self.coarse_strides)
-        self.coarse_matcher = Regressor(both, zero=True) \
-            if with_affine else None
+        self.tiles: TileStage | None = None
+        self.coarse_matcher: Regressor | None = None
+        if coarse == 'tiles':
+            self.tiles = TileStage(
+                dict(channels or {}), coarse_strides, **(tiles or {}))
+        else:
+            self._build_coarse(sizes, coarse_channels)
         self.stages = nn.ModuleList(
             MatchStage(one, sizes[one.stride]) for one in self.settings)
 
+    def _build_coarse(self, sizes: Mapping[int, int], width: int) -> None:
+        """What compares cells, or regresses."""
+        self.reducers = nn.ModuleDict({
+            str(s): ChannelReducer(sizes[s], width)
+            for s in self.coarse_strides})
+        if self.with_affine:
+            self.coarse_matcher = Regressor(
+                2 * width * len(self.coarse_strides), zero=True)
+
     def forward(self, fixed: Mapping[int, Tensor],
                 moving: Mapping[int, Tensor],
-                valid: Sequence[Tensor | None] = (None, None)
-                ) -> GLAMOutput:
+                valid: Sequence[Tensor | None] = (None, None),
+                radius: int | None = None) -> GLAMOutput:
         """Match two pyramids of features.
 
         Args:
             fixed: (B, C, H / s, W / s) by stride s.
             moving: The same of the other image, of the same size.
             valid: Of both, (B, 1, H, W) bool, where there is data.
+            radius: Within which tiles are sought, in pixels, where the
+                coarse stage is one of tiles; default: the stage's.
         """
         first = self.coarse_strides[0]
         cells = fixed[first].shape[-2:]
         size = (cells[0] * first, cells[1] * first)
-        f, m = (self._reduce(maps) for maps in (fixed, moving))
-        state, joint, stages = self._coarse(f, m, size, valid)
+        found: TileMatch | None = None
+        joint: Tensor | None = None
+        if self.tiles is not None:
+            state, found, stages = self._of_tiles(
+                fixed, moving, valid, radius)
+        else:
+            f, m = (self._reduce(maps) for maps in (fixed, moving))
+            state, joint, stages = self._coarse(f, m, size, valid)
         stage: Any
         for stage in self.stages:
             a, b = (stage.project(maps[stage.settings.stride])
@@ -279,7 +308,7 @@ class GLAM(BaseModule):
         flow = matrix_to_flow(state.affine, size) + resize_flow(
             state.local, size)
         return GLAMOutput(state.affine, flow, resize(state.logit, size),
-                          stages, joint, (cells[0], cells[1]))
+                          stages, joint, (cells[0], cells[1]), found)
 
     def _reduce(self, maps: Mapping[int, Tensor]) -> Tensor:
         parts = [self.reducers[str(s)](maps[s]) for s in self.coarse_strides]
@@ -320,6 +349,25 @@ class GLAM(BaseModule):
             state.affine = updated(state.affine, delta.float(), size)
         flow = _at_stride(state.affine, stride, grid) + state.local
         return state, joint, [Stage(stride, start, flow * stride)]
+
+    def _of_tiles(self, fixed: Mapping[int, Tensor],
+                  moving: Mapping[int, Tensor],
+                  valid: Sequence[Tensor | None], radius: int | None
+                  ) -> tuple[State, TileMatch, list[Stage]]:
+        """The first affine of tiles that were found."""
+        tiles: Any = self.tiles
+        a, b = (tiles.describe(maps, mask) for maps, mask in zip(
+            (fixed, moving), valid, strict=True))
+        found = tiles(a, b, radius)
+        positions, sure = tile_positions(
+            found.log_prob, found.centres, found.stride, self.window)
+        affine = robust_affine(found.centres, positions, sure, self.irls)
+        grid = (a[0].shape[-2], a[0].shape[-1])
+        state = State(affine, a[0].new_zeros(len(affine), 2, *grid),
+                      a[0].new_zeros(len(affine), 1, *grid))
+        flow = _at_stride(affine, tiles.stride, grid) * tiles.stride
+        return state, found, [
+            Stage(tiles.stride, torch.zeros_like(flow), flow)]
 
     def _step(self, stage: Any, fixed: Tensor, moving: Tensor, state: State,
               size: Size) -> Stage:

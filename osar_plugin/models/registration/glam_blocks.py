@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .deform import DeformBlock
+from .tiles import TileMatch
 
 WIDTHS = (128, 128, 64)
 SLOPE = 0.2
@@ -55,6 +56,7 @@ class GLAMOutput:
         matches: (B, n, m) log-probabilities of the coarse cells of fixed
             over those of moving, where the coarse stage is a correlation.
         grid: (h, w) of the coarse cells.
+        tiles: What the coarse stage found where it is one of tiles.
     """
 
     affine: Tensor
@@ -63,6 +65,7 @@ class GLAMOutput:
     stages: list[Stage] = field(default_factory=list)
     matches: Tensor | None = None
     grid: tuple[int, int] = (0, 0)
+    tiles: TileMatch | None = None
 
 
 def resize(x: Tensor, size: Sequence[int]) -> Tensor:

@@ -24,6 +24,7 @@ from ...utils.errors import DataFormatError
 from ..precision import full_precision
 from .correlation import match_loss
 from .glam_blocks import GLAMOutput, Stage
+from .tiles import tile_loss
 
 # Of the updates of each stride; the release has no supervision of its own
 # for the coarse stage.
@@ -173,7 +174,8 @@ class SOMALoss(nn.Module):
         update_weights: By stride.
         certainty: Of :func:`certainty_loss`.
         match: Of :func:`~.correlation.match_loss`, where the coarse stage
-            is a correlation; 0 in the release, which has none.
+            is a correlation, or :func:`~.tiles.tile_loss`, where it is one
+            of tiles; 0 in the release, which has none.
         mask: Only pixels count whose ground both images show; the release
             counts all.
         detach_certainty: See :func:`certainty_loss`.
@@ -240,6 +242,9 @@ class SOMALoss(nn.Module):
         if self.match and output.matches is not None:
             losses['loss_match'] = self.match * _of_cells(
                 output.matches, output.grid, truth, valid)
+        if self.match and output.tiles is not None:
+            losses['loss_match'] = self.match * tile_loss(
+                output.tiles, truth, valid)
         with torch.no_grad():
             losses['rmse'] = rmse(*pair)
         return losses

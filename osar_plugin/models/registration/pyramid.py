@@ -45,6 +45,7 @@ MODALITIES = ('optical', 'sar')  # by their numbers 0 and 1
 STRIDES = (1, 2, 4, 8, 16, 32)
 FGE_STRIDES = (2, 4, 8)
 EXPANSION = 4
+SMOOTH = 1.2  # sigma of the channels of orientated gradients, pixels
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
@@ -62,17 +63,33 @@ def gaussian(sigma: float, like: Tensor) -> Tensor:
 
 def blur(x: Tensor, sigma: float) -> Tensor:
     """Gaussian of every channel of (B, C, H, W); reflected at the border."""
-    kernel = gaussian(sigma, x)
+    kernel = gaussian(sigma, x).tolist()
     reach = len(kernel) // 2
     mode = 'reflect' if min(x.shape[-2:]) > reach else 'replicate'
-    flat = F.pad(x.flatten(0, 1)[:, None], (reach, ) * 4, mode=mode)
-    flat = F.conv2d(F.conv2d(flat, kernel[None, None, None]),
-                    kernel[None, None, :, None])
-    return flat.view_as(x)
+    padded = F.pad(x.flatten(0, 1)[:, None], (reach, ) * 4,
+                   mode=mode).view(*x.shape[:2], *(
+                       side + 2 * reach for side in x.shape[2:]))
+    return _blur_last(_blur_last(padded, kernel).mT, kernel).mT
+
+
+def _blur_last(x: Tensor, kernel: list[float]) -> Tensor:
+    """Along the last axis, which loses what the kernel reaches.
+
+    Sums of shifted views: a tenth of the time of a convolution of one
+    channel.
+    """
+    reach = len(kernel) // 2
+    width = x.shape[-1] - 2 * reach
+    out = x[..., reach:reach + width] * kernel[reach]
+    for i in range(reach):
+        far = 2 * reach - i
+        out = out.add(x[..., i:i + width] + x[..., far:far + width],
+                      alpha=kernel[i])
+    return out
 
 
 def orientated_gradients(image: Tensor, directions: int = DIRECTIONS,
-                         presmooth: float = 1., smooth: float = 1.2
+                         presmooth: float = 1., smooth: float = SMOOTH
                          ) -> Tensor:
     """Channel features of orientated gradients, as :mod:`.cfog` has them.
 
@@ -97,7 +114,8 @@ def orientated_gradients(image: Tensor, directions: int = DIRECTIONS,
     turn = torch.stack([angle.cos(), angle.sin()], 1)[..., None, None]
     stack = blur(F.conv2d(gradient, turn).abs(), smooth)
     stack = (2 * stack + stack.roll(1, 1) + stack.roll(-1, 1)) / 4
-    norm = stack.norm(dim=1, keepdim=True)
+    # Faster than norm(); what is added gives it a gradient at 0.
+    norm = (stack.square().sum(1, keepdim=True) + 1e-24).sqrt()
     # Below a thousandth of the usual gradient a direction is rounding.
     flat = norm <= 1e-3 * norm.mean((2, 3), keepdim=True)
     return torch.where(flat, 0, stack / norm.masked_fill(flat, 1))
@@ -106,7 +124,10 @@ def orientated_gradients(image: Tensor, directions: int = DIRECTIONS,
 def shrink_mask(valid: Tensor, reach: int) -> Tensor:
     """Pixels with data for ``reach`` pixels around, (B, 1, H, W) bool."""
     lacking = (~valid).float()
-    return F.max_pool2d(lacking, 2 * reach + 1, 1, reach) == 0
+    side = 2 * reach + 1
+    # A square is a row and a column, at a small part of the cost.
+    rows = F.max_pool2d(lacking, (1, side), 1, (0, reach))
+    return F.max_pool2d(rows, (side, 1), 1, (reach, 0)) == 0
 
 
 # ------------------------------------------------------------------- ResNet
@@ -237,6 +258,10 @@ class TwoBranchEncoder(BaseModule):
         dino_raw: Give it the images as they come (release); else they are
             normalised as ImageNet's, which expects images on 0..1.
         gradient_stem: Add orientated gradients to the image (stride 1).
+        stem_sigmas: Gaussians in pixels before these gradients; each gives
+            its own channels. Radar wants wide ones for its speckle.
+        raw_input: The ResNets see the image, too; else only its gradients,
+            in which no grey value and no contrast of a sensor is left.
         norm: ``'BN'`` or ``'GN'`` of the ResNets; GN where nothing is
             pre-trained and batches are small.
         frozen_norm: The ResNets' BatchNorm stays in evaluation mode
@@ -262,6 +287,8 @@ class TwoBranchEncoder(BaseModule):
                  dino: Buildable | None = None,
                  dino_raw: bool = True,
                  gradient_stem: bool = False,
+                 stem_sigmas: Sequence[float] = (1., ),
+                 raw_input: bool = True,
                  norm: str = 'BN',
                  frozen_norm: bool = True,
                  last: int = 32,
@@ -272,6 +299,11 @@ class TwoBranchEncoder(BaseModule):
         require_range(1, 2**8, depths=list(depths))
         check_word('norm', norm, ('BN', 'GN'))
         check_word('last', last, STRIDES[2:])
+        require_range(0, 16, without=(0, ), stem_sigmas=list(stem_sigmas))
+        if not raw_input and not gradient_stem:
+            raise ConfigError(
+                'raw_input=False and gradient_stem=False leave the ResNets '
+                'nothing to see.')
         if len(depths) != 4 or width % 8 or not set(fge_strides) <= set(
                 STRIDES[1:STRIDES.index(last) + 1]):
             raise ConfigError(
@@ -280,7 +312,9 @@ class TwoBranchEncoder(BaseModule):
                 f'depths, and strides of 2 to last={last}.')
         self.gradient_stem, self.dino_raw = gradient_stem, dino_raw
         self.frozen_norm, self.pretrained = frozen_norm, pretrained
-        channels = 3 + DIRECTIONS * gradient_stem
+        self.stem_sigmas, self.raw_input = tuple(stem_sigmas), raw_input
+        stem = DIRECTIONS * len(self.stem_sigmas) * gradient_stem
+        channels = 3 * raw_input + stem
         strides = () if fge is None else tuple(fge_strides)
         self.fge_strides = strides
         self.branches = nn.ModuleDict({
@@ -289,7 +323,7 @@ class TwoBranchEncoder(BaseModule):
         self.dino: Any = None if dino is None else MODELS.build(dino)
         first: Any = self.branches['optical']
         own: dict[int, int] = first.net.channels
-        self.out_channels = {1: channels, **own}
+        self.out_channels = {1: 3 + stem, **own}
         if self.dino is not None:
             self.dino.requires_grad_(False)
             self.dino.frozen = True
@@ -326,14 +360,25 @@ class TwoBranchEncoder(BaseModule):
         x = images.float()
         if self.gradient_stem:
             with torch.no_grad():
-                stem = orientated_gradients(x)
-                if valid is not None:
-                    stem = stem * shrink_mask(valid, 7)
+                stem = self.structure(x, valid)
             x = torch.cat([x, stem], dim=1)
-        maps = {1: x, **self.branches[MODALITIES[modality]](x)}
+        seen = x if self.raw_input else x[:, 3:]
+        maps = {1: x, **self.branches[MODALITIES[modality]](seen)}
         if self.dino is not None:
             maps[16] = self.describe(images)
         return {stride: m.float() for stride, m in maps.items()}
+
+    def structure(self, images: Tensor, valid: Tensor | None) -> Tensor:
+        """Orientated gradients (B, K, H, W), 0 where they saw no data."""
+        made = []
+        for sigma in self.stem_sigmas:
+            stem = orientated_gradients(images, presmooth=sigma)
+            if valid is not None:
+                # What the two Gaussians and the gradient reach.
+                stem = stem * shrink_mask(valid, round(
+                    3 * math.hypot(sigma, SMOOTH) + 2))
+            made.append(stem)
+        return torch.cat(made, dim=1)
 
     @torch.no_grad()
     def describe(self, images: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ Letters: B batch, H W height and width in pixels.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -26,6 +27,7 @@ from ..weights import SafeWeights
 from .fitting import fit_affine_robust
 from .glam_blocks import GLAMOutput
 from .official import adapt
+from .search import SearchSettings, match_searched
 
 MATCHER = dict(type='osar_plugin.GLAM')
 LOSS = dict(type='osar_plugin.SOMALoss')
@@ -50,6 +52,10 @@ class SOMA(SafeWeights, BaseModel):
             certainty; else it is the matcher's own.
         min_certainty: A pair whose mean certainty, over the pixels of fixed
             with data, is below it counts as failed.
+        search: Arguments of :class:`~.search.SearchSettings`: rotations
+            and scales that are tried before a pair is matched, when no
+            loss is asked for. None matches pairs as they come (release).
+            Needs a matcher with ``coarse='tiles'``.
         data_preprocessor: Config of the data preprocessor.
         init_cfg: ``dict(type='Pretrained', checkpoint=FILE)`` starts from a
             file of ours or of the release; with ``optional=True`` a missing
@@ -65,6 +71,7 @@ class SOMA(SafeWeights, BaseModel):
                  loss: Buildable | None = None,
                  refit: bool = True,
                  min_certainty: float = 0.,
+                 search: dict[str, Any] | None = None,
                  data_preprocessor: Buildable | None = None,
                  init_cfg: dict | None = None) -> None:
         super().__init__(data_preprocessor or dict(PREPROCESSOR), init_cfg)
@@ -84,6 +91,13 @@ class SOMA(SafeWeights, BaseModel):
         check_used(self.encoder, self.matcher.strides)
         self.criterion = MODELS.build(loss or LOSS)
         self.refit, self.min_certainty = refit, min_certainty
+        self.search = None if search is None else SearchSettings(**search)
+        if search is not None and getattr(
+                self.matcher, 'tiles', None) is None:
+            raise ConfigError(
+                f'search={search} compares the tiles of a coarse stage, '
+                "which the matcher does not have. Set coarse='tiles' in it, "
+                'or search=None.')
         adapt_on_load(self, adapt)
 
     def forward(self,
@@ -110,7 +124,7 @@ class SOMA(SafeWeights, BaseModel):
         if mode not in ('loss', 'predict', 'tensor'):
             raise ConfigError(
                 f"mode={mode!r} is none of 'loss', 'predict', 'tensor'.")
-        output = self.match(inputs)
+        output = self.match(inputs, mode != 'loss')
         if mode == 'tensor':
             return output
         if mode == 'predict':
@@ -118,10 +132,22 @@ class SOMA(SafeWeights, BaseModel):
         truth, valid = stack_truth(data_samples, output.flow)
         return self.criterion(output, truth, valid)
 
-    def match(self, inputs: dict[str, Any]) -> GLAMOutput:
-        """Encode both images and match them."""
+    def match(self, inputs: dict[str, Any],
+              search: bool = False) -> GLAMOutput:
+        """Encode both images and match them.
+
+        Args:
+            inputs: See :meth:`forward`.
+            search: From the best start, if the model has a search.
+        """
         sides = ('fixed', 'moving')
         masks = [inputs[f'{side}_valid'] for side in sides]
+        if search and self.search is not None:
+            encode = [partial(self._encode, modality=modality)
+                      for modality in inputs['modalities']]
+            return match_searched(
+                [inputs[side] for side in sides], masks, encode,
+                self.matcher, self.search)
         # What is valid everywhere needs no mask; looking costs one number.
         known = [None if bool(mask.all()) else mask for mask in masks]
         maps = [self.encoder(inputs[side], modality, mask)
@@ -129,6 +155,12 @@ class SOMA(SafeWeights, BaseModel):
                     sides, inputs['modalities'], known, strict=True)]
         output: GLAMOutput = self.matcher(*maps, known)
         return output
+
+    def _encode(self, image: Tensor, mask: Tensor,
+                modality: int) -> dict[int, Tensor]:
+        maps: dict[int, Tensor] = self.encoder(
+            image, modality, None if bool(mask.all()) else mask)
+        return maps
 
     @torch.no_grad()
     def predict(self, output: GLAMOutput, inputs: dict[str, Any],
