@@ -526,6 +526,7 @@ CALLERS: dict[str, tuple[str, ...] | None] = {
         'find_checkpoint', 'load_checkpoint'),
     'tools/benchmark/codemae_ablation.py:pretrain': ('find_checkpoint',),
     'tools/benchmark/demo_ablation.py:check': ('find_checkpoint',),
+    'tools/benchmark/demo_finetuning.py:check': ('find_checkpoint',),
     'tools/benchmark/kill_resume.py:weights': ('kill_resume',),
     'tools/benchmark/checkpointing.py:build': None,  # writes only
     'tools/convert_checkpoint.py:main': ('convert_checkpoint',),
