@@ -8,6 +8,7 @@ import pytest
 import torch
 from pretrain_tool_case import build_model, write_config, write_scenes
 
+from osar_plugin.apis.pretraining import FrozenEncoder
 from osar_plugin.utils.checkpoint import read_checkpoint
 
 TOOL = 'analysis/linear_probe.py'
@@ -85,3 +86,17 @@ def test_weights_that_are_not_finite_or_missing(case, tmp_path, run_tool):
         ended = run_tool(TOOL, *args)
         assert ended.code == 2, ended.err
         assert text in ended.err and key in ended.err
+
+
+def test_the_untrained_network_is_that_of_its_seed(repo):
+    config = repo / 'configs/demo/codemae_ospretrain.py'
+    made = []
+    for seed in (0, 0, 1):
+        torch.rand(len(made) + 1)  # elsewhere, chance goes on
+        before = torch.get_rng_state()
+        encoder = FrozenEncoder(config, None, 'cpu', seed)
+        assert torch.equal(before, torch.get_rng_state())
+        made.append(torch.cat([
+            p.flatten() for p in encoder.model.parameters()]))
+    assert torch.equal(made[0], made[1])
+    assert not torch.equal(made[0], made[2])

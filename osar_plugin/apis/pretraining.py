@@ -88,10 +88,14 @@ class FrozenEncoder:
         self.device = torch.device(device or get_device())
         self.dtype = half_precision(amp, self.device)
         self.report: LoadReport | None = None
-        self.model = _build(self.cfg)
-        if checkpoint is None:
-            _initialise(self.model, seed)
-        else:
+        # The global generators stay where they are. Layers draw weights when
+        # they are made; what init_weights leaves to them is seeded, too.
+        with torch.random.fork_rng(range(torch.cuda.device_count())):
+            torch.manual_seed(seed)
+            self.model = _build(self.cfg)
+            if checkpoint is None:
+                _initialise(self.model)
+        if checkpoint is not None:
             self.report = _fill(self.model, str(checkpoint))
         self.model.to(self.device).eval().requires_grad_(False)
 
@@ -138,16 +142,14 @@ def _build(cfg: Config) -> Any:
     return model
 
 
-def _initialise(model: Any, seed: int) -> None:
-    """Draw weights; the global generators stay where they are."""
+def _initialise(model: Any) -> None:
+    """Draw weights."""
     logger = MMLogger.get_current_instance()
     level = logger.level
     # MMEngine tells of every single parameter.
     logger.setLevel(logging.WARNING)
     try:
-        with torch.random.fork_rng(range(torch.cuda.device_count())):
-            torch.manual_seed(seed)
-            model.init_weights()
+        model.init_weights()
     finally:
         logger.setLevel(level)
 
