@@ -54,9 +54,6 @@ class RegistrationPairs(StrictDataset):
             any two folders) or ``'sen12'`` (a folder for each season,
             sensor and scene).
         split: ``'all'``, ``'train'``, ``'val'`` or ``'test'``.
-        sources: ``'folders'`` only: folders below ``data_root`` that are
-            such data sets, as in OSPretrain; their pairs follow one
-            another, named with their source. Empty: ``data_root`` is one.
         fixed: Which side is the reference: ``'optical'`` or ``'sar'``.
         held_out: SEN1-2 only: shares of its scenes for validation and for
             test. Patches overlap, so whole scenes are held out.
@@ -65,6 +62,9 @@ class RegistrationPairs(StrictDataset):
         suffixes: File suffixes to read.
         pipeline: Transforms, such as ``LoadRegistrationPair``,
             ``RandomPairWarp`` and ``PackRegistrationInputs``.
+        sources: ``'folders'`` only: folders below ``data_root`` that are
+            such data sets, as in OSPretrain; their pairs follow one
+            another, named with their source. Empty: ``data_root`` is one.
         **kwargs: Further arguments of ``BaseDataset``.
 
     Raises:
@@ -78,12 +78,12 @@ class RegistrationPairs(StrictDataset):
 
     def __init__(
             self, data_root: str, layout: str = 'folders',
-            split: str = 'train', sources: Sequence[str] = (),
-            fixed: str = 'optical',
+            split: str = 'train', fixed: str = 'optical',
             held_out: Sequence[float] = (0.1, 0.1), seed: int = 0,
             limit: int = 0,
             suffixes: Sequence[str] = ('.png', '.tif', '.jpg'),
-            pipeline: Sequence[Buildable] = (), **kwargs: Any) -> None:
+            pipeline: Sequence[Buildable] = (),
+            sources: Sequence[str] = (), **kwargs: Any) -> None:
         for name, value, known in (
                 ('layout', layout, LAYOUTS), ('split', split, SPLITS),
                 ('fixed', fixed, tuple(MODALITIES))):

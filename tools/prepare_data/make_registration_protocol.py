@@ -87,7 +87,8 @@ def srif_rows(root: Path, min_score: float, size: int
 def folder_rows(args: argparse.Namespace) -> list[dict[str, Any]]:
     """Pairs of a data set of registered pairs."""
     dataset = RegistrationPairs(
-        args.data_root, args.layout, args.split, args.fixed)
+        args.data_root, layout=args.layout, split=args.split,
+        fixed=args.fixed)
     names = ('optical', 'sar')
     rows = []
     for index in range(len(dataset)):
