@@ -2,19 +2,54 @@
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import json
 import statistics
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
 
 from ..io import atomic_write
-from .errors import CheckpointError
+from .errors import CheckpointError, ConfigError
+from .names import did_you_mean, nearest
+
+
+def add_run_options(parser: argparse.ArgumentParser, work_dir: str,
+                    data_root: str = 'the demo world') -> None:
+    """The flags that all drivers have.
+
+    Args:
+        parser: Gets them.
+        work_dir: Default folder of the runs.
+        data_root: What that flag's folder holds.
+    """
+    add = parser.add_argument
+    add('--seeds', type=int, nargs='+', default=[0, 1, 2])
+    add('--data-root', default='data/demo', help=data_root)
+    add('--work-dir', default=work_dir, help='one folder in it for each run')
+    add('--cfg-options', nargs='+', metavar='KEY=VALUE',
+        help='passed on to tools/train.py and tools/test.py')
+
+
+def choose(flag: str, given: Sequence[str] | None,
+           known: Collection[str]) -> list[str]:
+    """What is asked for, all by default.
+
+    Raises:
+        ConfigError: If one of them is not known.
+    """
+    for name in given or ():
+        if name not in known:
+            raise ConfigError(
+                f'{flag} {name!r}: there are '
+                f'{", ".join(map(repr, known))}.'
+                + did_you_mean(nearest(name, known)))
+    return list(given or known)
 
 
 def run_tool(checkout: Path, tool: str, *arguments: str | Path) -> None:

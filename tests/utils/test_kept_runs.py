@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from osar_plugin.utils.errors import CheckpointError
+from osar_plugin.utils.errors import CheckpointError, ConfigError
 from osar_plugin.utils.kept_runs import (
+    choose,
     conditions,
     keep,
     kept,
@@ -68,6 +69,14 @@ def test_table() -> None:
         '| model | a | b |', '|---|--:|--:|',
         '| first | 2.0 ± 1.4 | 2.0 ± 0.0 |',
         '| second | 10.0 ± 0.0 | 0.0 ± 0.0 |']
+
+
+def test_what_is_asked_for() -> None:
+    known = dict(first=1, second=2)
+    assert choose('--rows', None, known) == ['first', 'second']
+    assert choose('--rows', ['second'], known) == ['second']
+    with pytest.raises(ConfigError, match="--rows 'secnd'.*'first'.*Did you"):
+        choose('--rows', ['first', 'secnd'], known)
 
 
 def test_a_failed_tool_ends_the_driver(tmp_path: Path) -> None:

@@ -30,8 +30,10 @@ from osar_plugin.io import atomic_write
 from osar_plugin.utils import launch
 from osar_plugin.utils.checkpoint import sha256_of
 from osar_plugin.utils.config_values import require_range
-from osar_plugin.utils.errors import CheckpointError, ConfigError
+from osar_plugin.utils.errors import CheckpointError
 from osar_plugin.utils.kept_runs import (
+    add_run_options,
+    choose,
     conditions,
     keep,
     kept,
@@ -165,14 +167,11 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add('--seeds', type=int, nargs='+', default=[0, 1, 2])
     add('--rows', nargs='+', metavar='ROW',
         help=f'of {UNTRAINED!r}, {", ".join(map(repr, ROWS))}; all by '
         'default')
-    add('--data-root', default='data/demo',
-        help='folder of OSPretrain and SEN12')
-    add('--work-dir', default='work_dirs/codemae_ablation')
-    add('--cfg-options', nargs='+', help='passed on to tools/train.py')
+    add_run_options(parser, 'work_dirs/codemae_ablation',
+                    'folder of OSPretrain and SEN12')
     return parser.parse_args(argv)
 
 
@@ -180,12 +179,7 @@ def main() -> None:
     """Train and measure what is missing and print the table."""
     args = parse_args()
     require_range(0, 2**31, seeds=args.seeds)
-    rows = args.rows or [UNTRAINED, *ROWS]
-    unknown = [row for row in rows if row != UNTRAINED and row not in ROWS]
-    if unknown:
-        raise ConfigError(
-            f'--rows {unknown[0]!r}: there are {UNTRAINED!r}, '
-            f'{", ".join(map(repr, ROWS))}.')
+    rows = choose('--rows', args.rows, (UNTRAINED, *ROWS))
     results: dict[str, list[dict[str, float]]] = {}
     # Seed by seed, so that an interrupted ablation is still balanced.
     for seed in args.seeds:

@@ -25,6 +25,8 @@ from osar_plugin.utils import launch
 from osar_plugin.utils.checkpoint import sha256_of
 from osar_plugin.utils.errors import ConfigError
 from osar_plugin.utils.kept_runs import (
+    add_run_options,
+    choose,
     conditions,
     keep,
     kept,
@@ -135,7 +137,6 @@ def parse_args() -> argparse.Namespace:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--table', choices=TABLES, default='sdfnet')
-    parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2])
     parser.add_argument('--rows', nargs='+', metavar='ROW',
                         help='rows of the table; all by default')
     parser.add_argument(
@@ -146,11 +147,7 @@ def parse_args() -> argparse.Namespace:
                         help='shares of the views to try')
     parser.add_argument('--views', type=int, nargs='+', default=[5],
                         help='numbers of views to try')
-    parser.add_argument('--data-root', default='data/demo')
-    parser.add_argument('--work-dir', default='work_dirs/demo_ablation')
-    parser.add_argument(
-        '--cfg-options', nargs='+',
-        help='passed on to tools/train.py and tools/test.py')
+    add_run_options(parser, 'work_dirs/demo_ablation')
     return parser.parse_args()
 
 
@@ -161,13 +158,7 @@ def check(args: argparse.Namespace) -> None:
         ConfigError: If a row is not in the table, or needs a translator.
         CheckpointError: If the translator's weights are not there.
     """
-    rows = TABLES[args.table]
-    args.rows = args.rows or list(rows)
-    unknown = [row for row in args.rows if row not in rows]
-    if unknown:
-        raise ConfigError(
-            f'--rows {unknown[0]!r}: the table {args.table} has '
-            f'{", ".join(map(repr, rows))}.')
+    args.rows = choose('--rows', args.rows, TABLES[args.table])
     if FUSED not in args.rows:
         return
     if args.translator is None:

@@ -24,6 +24,8 @@ from osar_plugin.utils import launch
 from osar_plugin.utils.checkpoint import sha256_of
 from osar_plugin.utils.errors import ConfigError
 from osar_plugin.utils.kept_runs import (
+    add_run_options,
+    choose,
     conditions,
     keep,
     kept,
@@ -115,10 +117,7 @@ def parse_args() -> argparse.Namespace:
         default=[SCRATCH, PRETRAINED])
     add('--pretrained', type=Path, metavar='FILE',
         help='weights of configs/demo/codemae_ospretrain.py, or its work dir')
-    add('--seeds', type=int, nargs='+', default=[0, 1, 2])
-    add('--data-root', default='data/demo', help='the demo world')
-    add('--work-dir', default='work_dirs/demo_finetuning')
-    add('--cfg-options', nargs='+', help='passed on to tools/train.py')
+    add_run_options(parser, 'work_dirs/demo_finetuning')
     return parser.parse_args()
 
 
@@ -129,12 +128,7 @@ def check(args: argparse.Namespace) -> None:
         ConfigError: If a task is not known or the weights are not named.
         CheckpointError: If the weights are not there.
     """
-    args.tasks = args.tasks or list(TASKS)
-    unknown = [name for name in args.tasks if name not in TASKS]
-    if unknown:
-        raise ConfigError(
-            f'--tasks {unknown[0]!r}: there are '
-            f'{", ".join(map(repr, TASKS))}.')
+    args.tasks = choose('--tasks', args.tasks, TASKS)
     if PRETRAINED in args.starts:
         if args.pretrained is None:
             raise ConfigError(
