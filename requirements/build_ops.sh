@@ -13,14 +13,16 @@ key=$("$python" -c 'import sys, torch, platform
 print(f"cp{sys.version_info[0]}{sys.version_info[1]}-torch{torch.__version__}"
       f"-{platform.machine()}")')-${mmcv/==/}
 folder=$2/$key
-find_wheel() { find "$folder" -maxdepth 1 -name '*.whl' | head -1; }
+find_wheel() { find "$folder" -maxdepth 1 -name '*.whl' -print -quit; }
 mkdir -p "$folder"
 if [[ -z $(find_wheel) ]]; then
   work=$(mktemp -d -p "$folder")  # beside the goal: moved, not copied
   trap 'rm -rf "$work"' EXIT
   echo "compiling the operators of $mmcv (minutes)" >&2
   compiler=${CXX:-c++}
-  if "$compiler" --version | grep -q 'Free Software Foundation'; then
+  # Whole outputs are compared: `grep -q` ends at its first match, and what
+  # still writes to it then fails of a broken pipe, now and then.
+  if [[ $("$compiler" --version) == *'Free Software Foundation'* ]]; then
     export PCH=$work PCH_CXX=$compiler
     export CXX=$here/cxx_with_pch.sh
   fi
@@ -29,7 +31,7 @@ if [[ -z $(find_wheel) ]]; then
     "$python" -m pip --disable-pip-version-check wheel -q --no-deps \
     --no-cache-dir --no-build-isolation --no-binary :all: \
     -w "$work/wheel" "$mmcv" >&2
-  if ! "$python" -m zipfile -l "$work"/wheel/*.whl | grep -q 'mmcv/_ext'; then
+  if [[ $("$python" -m zipfile -l "$work"/wheel/*.whl) != *mmcv/_ext* ]]; then
     echo "$mmcv was built without its operators: is there a C++ compiler?" >&2
     exit 1
   fi

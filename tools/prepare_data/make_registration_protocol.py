@@ -128,7 +128,8 @@ def main() -> None:
         raise ConfigError(
             f'--size {args.size}, --limit {args.limit}, --seed {args.seed}: '
             '16 to 16384, and both at least 0.')
-    root = Path(args.data_root)
+    # Whole: make_protocol takes other paths as relative to the root.
+    args.data_root = root = Path(args.data_root).resolve()
     rows = srif_rows(root, args.min_score, args.size) \
         if args.layout == 'srif' else folder_rows(args)
     rows = rows[:args.limit or None]
