@@ -10,7 +10,9 @@ radius.
 from __future__ import annotations
 
 import importlib
+import math
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import cv2
@@ -25,6 +27,7 @@ from osar_plugin.utils.geometry import (
     apply,
     move_points,
     pixel_grid,
+    similarity,
 )
 
 from .cfog import (
@@ -35,7 +38,7 @@ from .cfog import (
     lowest,
     orientation_channels,
 )
-from .estimate import EstimateSettings, estimate
+from .estimate import EstimateSettings, Transform, estimate
 from .match import (
     SMALLEST,
     Match,
@@ -44,6 +47,12 @@ from .match import (
     grey_image,
     no_match,
 )
+
+# Degrees between rotations that are tried; tiles bear half of it.
+ANGLE_STEP = 8.
+# log10 of the transforms as good that are to be expected among random
+# matches, below which no further rotation is tried.
+CERTAIN = -4.
 
 Pair = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
@@ -146,35 +155,56 @@ class CFOGMatcher(GreyMatcher):
                 f'{self.min_valid:.0%} of their area; at least 3 are '
                 'needed.')
         target = self.describe(fixed, fixed_valid)
-        first = self.radius or round(settings.max_shift)
-        reduction = max(1, min(fixed.shape) // self.coarse_side)
-        if reduction > 1 and self.rounds > 1:
-            start = self._reduced(pair, reduction, first)
-        else:
-            start = self._round(target, moving, moving_valid, np.eye(2, 3),
-                                corners, tile, first)
-        affine = np.eye(2, 3)
-        best: Match | None = None
-        for number in range(self.rounds):
-            radius = self.fine_radius if number else first
-            points = self._round(
-                target, moving, moving_valid, affine, corners, tile,
-                radius) if number else start
-            found = self._as_match(points, radius, tile, moving.shape)
-            if number == self.rounds - 1 or not found.ok:
-                return found if found.ok else best or found
-            best = found
-            joined = estimate(found, 'affine', fixed.shape, EstimateSettings(
-                threshold=self.threshold, hypotheses=1000,
-                seed=settings.seed, min_inliers=4, max_chance=1e300,
-                min_cover=0))
-            if joined.matrix is None or not joined.ok:
-                return found
-            affine = joined.matrix
+        found = self._begin(pair, target, corners, tile, settings)
+        for _ in range(self.rounds - 1):
+            joined = self._join(found, fixed.shape, settings)
+            if joined is None or joined.matrix is None:
+                break
+            nearer = self._as_match(self._round(
+                target, moving, moving_valid, joined.matrix, corners, tile,
+                self.fine_radius), self.fine_radius, tile, moving.shape)
+            if not nearer.ok:
+                break
+            found = replace(nearer, tries=found.tries)
         return found
 
-    def _reduced(self, pair: Pair, reduction: int, radius: int
-                 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _begin(self, pair: Pair, target: Tensor, corners: np.ndarray,
+               tile: int, settings: MatchSettings) -> Match:
+        """The first round, turned if unturned gives no certain answer."""
+        size, shape = pair[0].shape, pair[2].shape
+        radius = self.radius or round(settings.max_shift)
+        reduction = max(1, min(size) // self.coarse_side)
+        angles = turns(settings.max_angle)
+        best, lowest_chance = no_match(''), math.inf
+        for number, angle in enumerate(angles, 1):
+            if reduction > 1 and self.rounds > 1:
+                points = self._reduced(pair, angle, reduction, radius)
+            else:
+                points = self._round(target, pair[2], pair[3], turned(
+                    angle, size), corners, tile, radius)
+            found = self._as_match(points, radius, tile, shape)
+            if len(angles) == 1:
+                return found
+            joined = self._join(found, size, settings)
+            chance = math.inf if joined is None else joined.chance
+            if number == 1 or chance < lowest_chance:
+                best, lowest_chance = found, chance
+            if lowest_chance < CERTAIN:
+                break
+        return replace(best, tries=number)
+
+    def _join(self, found: Match, size: tuple[int, ...],
+              settings: MatchSettings) -> Transform | None:
+        """The affine of a round, however uncertain; None without one."""
+        joined = estimate(found, 'affine', (size[0], size[1]),
+                          EstimateSettings(
+                              threshold=self.threshold, hypotheses=1000,
+                              seed=settings.seed, min_inliers=4,
+                              max_chance=1e300, min_cover=0))
+        return joined if joined.ok else None
+
+    def _reduced(self, pair: Pair, angle: float, reduction: int,
+                 radius: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """The first round on images that are smaller by a factor.
 
         A wide search costs the square of its radius; what is lost in
@@ -195,7 +225,8 @@ class CFOGMatcher(GreyMatcher):
             return empty, empty, np.zeros(0)
         a, b, scores = self._round(
             self.describe(fixed, fixed_valid), moving, moving_valid,
-            np.eye(2, 3), corners, tile, -(-radius // reduction))
+            turned(angle, fixed.shape), corners, tile,
+            -(-radius // reduction))
         a, b = ((points + 0.5) / factor - 0.5
                 for points, factor in zip((a, b), factors, strict=True))
         return a, b, scores
@@ -238,6 +269,25 @@ class CFOGMatcher(GreyMatcher):
             fixed, moving, scores, search_area=(2. * radius + 1)**2,
             redundancy=max(1., min(tile / self.step, 3.)),
             moving_size=(shape[0], shape[1]))
+
+
+def turns(max_angle: float) -> list[float]:
+    """Rotations that are tried, none first, then to either side.
+
+    Args:
+        max_angle: Degrees that are to be within reach: half of
+            :data:`ANGLE_STEP` from a rotation that is tried.
+    """
+    count = max(0, math.ceil(max_angle / ANGLE_STEP - 0.5))
+    return [0., *(sign * n * ANGLE_STEP for n in range(1, count + 1)
+                  for sign in (1, -1))]
+
+
+def turned(angle: float, size: tuple[int, ...]) -> np.ndarray:
+    """The affine (2, 3) of a rotation about the centre, exact for none."""
+    if not angle:
+        return np.eye(2, 3)
+    return similarity(angle, centre=((size[1] - 1) / 2, (size[0] - 1) / 2))
 
 
 def shrink(valid: np.ndarray, reach: int) -> np.ndarray:

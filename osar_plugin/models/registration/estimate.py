@@ -249,7 +249,7 @@ def _from_points(match: Match, kind: str, size: Size | None,
                                           settings)
     except torch.linalg.LinAlgError:  # type: ignore[attr-defined]
         return Transform(kind, None, False, 'The matches lie on a line.')
-    chance = log_chance(
+    chance = math.log10(match.tries) + log_chance(
         count, int(inliers.sum()), MINIMUM[model], room, match.search_area,
         match.redundancy)
     reason = _refuse(fixed, inliers, chance, settings)

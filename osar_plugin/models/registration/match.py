@@ -30,15 +30,20 @@ class MatchSettings:
             everywhere.
         moving_valid: (h, w) bool, the same of the moving image.
         seed: Of methods that draw.
+        max_angle: Largest rotation to be expected, degrees. Methods whose
+            features do not turn with the image try some where the unturned
+            image gives no certain answer.
     """
 
     max_shift: float = 28.
     fixed_valid: np.ndarray | None = None
     moving_valid: np.ndarray | None = None
     seed: int = 0
+    max_angle: float = 0.
 
     def __post_init__(self) -> None:
         require_range(1, max_shift=self.max_shift)
+        require_range(0, 180, max_angle=self.max_angle)
 
 
 @dataclass(frozen=True)
@@ -59,6 +64,8 @@ class Match:
             of agreement by chance.
         redundancy: So many matches are worth one independent one.
         moving_size: (h, w) of the moving image.
+        tries: It is the best of so many, which adds to the odds of
+            agreement by chance.
     """
 
     points_fixed: np.ndarray
@@ -71,6 +78,7 @@ class Match:
     search_area: float = math.inf
     redundancy: float = 1.
     moving_size: Size | None = None
+    tries: int = 1
 
     def __post_init__(self) -> None:
         count = len(self.points_fixed)

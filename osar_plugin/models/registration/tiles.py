@@ -8,8 +8,8 @@ to where they lie, but what is compared is learned::
     features of some strides -> projected, added: learned part, norm 1
     orientated gradients of the image -> their mean over a cell: prior
     descriptor d = gate x (both, weighed)
-    score of a tile at a shift: normalised correlation of d over the pixels
-    with data on both sides
+    score of a tile at a shift: how significant the correlation of d is,
+    over the pixels with data on both sides
 
 The gate, a number for each cell, lets what helps (a road) count more than
 what does not (a lawn).
@@ -37,6 +37,8 @@ from .correlation import LOWEST
 
 # Share of a tile's energy that must meet data for a shift to count.
 OVERLAP = 0.4
+# Correlation beyond which nothing is likelier.
+LIKEST = 0.99
 
 
 @dataclass
@@ -87,10 +89,16 @@ def shift_products(fixed: Tensor, moving: Tensor, radius: int) -> Tensor:
 @full_precision
 def tile_scores(fixed: Tensor, moving: Tensor, masks: Sequence[Tensor],
                 tile: int, step: int, radius: int) -> Tensor:
-    """Normalised correlation of tiles at all shifts of a window.
+    """How significantly tiles correlate at all shifts of a window.
 
-    Only cells with data on both sides count; shifts at which less than
-    :data:`OVERLAP` of a tile meets data are as low as can be.
+    Fisher's z of the normalised correlation rho, in units of its spread::
+
+        score = artanh(rho) sqrt(share)
+
+    with the share of the tile's energy that meets data. Only cells with data
+    on both sides count in rho, and few of them agree by chance more easily
+    than many: rho itself would draw the tiles at a border outwards. Shifts
+    at which the share is below :data:`OVERLAP` are as low as can be.
 
     Args:
         fixed: Descriptors (B, D, H, W), 0 without data.
@@ -101,7 +109,7 @@ def tile_scores(fixed: Tensor, moving: Tensor, masks: Sequence[Tensor],
         radius: r.
 
     Returns:
-        (B, n, s), -1..1.
+        (B, n, s), -2.65..2.65.
     """
     def over_tiles(maps: Tensor) -> Tensor:
         return F.avg_pool2d(maps, tile, step).flatten(2).mT
@@ -111,7 +119,9 @@ def tile_scores(fixed: Tensor, moving: Tensor, masks: Sequence[Tensor],
     own = over_tiles(shift_products(energy[0], masks[1].float(), radius))
     other = over_tiles(shift_products(masks[0].float(), energy[1], radius))
     whole = over_tiles(energy[0])
-    scores = product * (own * other + 1e-12).rsqrt()
+    alike = product * (own * other + 1e-12).rsqrt()
+    seen = (own / whole.clamp(min=1e-12)).clamp(0, 1)
+    scores = alike.clamp(-LIKEST, LIKEST).atanh() * seen.sqrt()
     return scores.masked_fill(own < OVERLAP * whole, LOWEST)
 
 

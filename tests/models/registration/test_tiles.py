@@ -28,6 +28,7 @@ from osar_plugin.models.registration.search import (
     shrunk,
 )
 from osar_plugin.models.registration.tiles import (
+    LIKEST,
     TileMatch,
     TileStage,
     shift_products,
@@ -70,17 +71,28 @@ def test_scores_find_a_shift_and_forget_what_is_masked():
     inner = scores[0, 4]
     best = int(inner.argmax())
     assert (best % 7 - 3, best // 7 - 3) == (-1, 2)
-    assert float(inner.max()) == pytest.approx(1, abs=1e-4)
+    top = math.atanh(LIKEST)
+    assert float(inner.max()) == pytest.approx(top, abs=1e-4)
+    # Fisher's z of the correlation, here of the shift (0, 0).
+    parts = [x[0, :, 5:11, 5:11].flatten() for x in (fixed, moving)]
+    rho = float(torch.cosine_similarity(*parts, dim=0))
+    assert float(inner[24]) == pytest.approx(math.atanh(rho), abs=1e-4)
     known = torch.ones(1, 1, 16, 16)
     known[..., 10:] = 0
     other = tile_scores(fixed, moving * known, (masks(16, 16)[0], known), 6,
                         5, 3)
     # The middle tile covers columns 5 to 10; at x = 0 five of six count.
-    assert float(other[0, 4, 5 * 7 + 2]) == pytest.approx(1, abs=1e-4)
+    assert float(other[0, 4, 5 * 7 + 2]) == pytest.approx(top, abs=1e-4)
+    energy = fixed[0, :, 5:11, 5:11].square().sum(0)
+    share = float(energy[:, :5].sum() / energy.sum())
+    rho = float(torch.cosine_similarity(*(
+        x[0, :, 5:11, 5:10].flatten() for x in (fixed, moving)), dim=0))
+    assert float(other[0, 4, 24]) == pytest.approx(
+        math.atanh(rho) * math.sqrt(share), abs=1e-4)
     # In the right column nothing meets data at x >= 0.
     right = other[0, 5].view(7, 7)
     assert bool((right[:, 3:] < -1).all())
-    assert float(other.max()) <= 1 + 1e-4
+    assert float(other.max()) <= top + 1e-4
 
 
 def test_positions_between_cells():
