@@ -68,6 +68,9 @@ def parse_args() -> argparse.Namespace:
     add('--max-shift', type=float, metavar='PIXELS',
         help='displacement to be expected after alignment, pixels of FIXED; '
         'default: 0.11 of its longer side')
+    add('--max-angle', type=float, default=20., metavar='DEGREES',
+        help='rotation to be expected after alignment; some are tried where '
+        'the image as it lies gives no certain answer')
     add('--threshold', type=float, default=3., metavar='PIXELS',
         help='residual up to which a tie point agrees')
     add('--overview', type=int, default=1024, metavar='PIXELS',
@@ -129,7 +132,8 @@ def build(args: argparse.Namespace) -> Any:
 
     settings = SceneSettings(
         overview=args.overview, tile=args.tile, max_tiles=args.max_tiles,
-        max_shift=args.max_shift, check=not args.no_check,
+        max_shift=args.max_shift, max_angle=args.max_angle,
+        check=not args.no_check,
         estimate=EstimateSettings(threshold=args.threshold, seed=args.seed))
     return RegistrationInferencer(
         args.method, args.transform, args.method_options, args.align,

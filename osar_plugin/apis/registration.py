@@ -74,7 +74,8 @@ METHODS: dict[str, dict[str, Any]] = {
     'orb': dict(type='osar_plugin.ORBMatcher'),
     'ecc': dict(type='osar_plugin.ECCMatcher'),
     'phase': dict(type='osar_plugin.PhaseCorrelationMatcher'),
-    'soma': dict(type='osar_plugin.SOMAMatcher')}
+    'soma': dict(type='osar_plugin.SOMAMatcher',
+                 refine=dict(type='osar_plugin.CFOGMatcher'))}
 """Matchers by name."""
 
 # What method='soma' is without a model of the user's: trained on rendered

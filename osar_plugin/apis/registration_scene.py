@@ -224,6 +224,7 @@ class SceneSettings:
         max_points: Tie points at most of all tiles together.
         max_shift: Largest displacement expected, pixels of the fixed image;
             default: 0.11 of its longer side.
+        max_angle: Largest rotation expected, degrees.
         min_tiles: Tiles that must be matched.
         check: Refuse a transform that :func:`confirm` does not confirm.
         estimate: Of the transform.
@@ -234,6 +235,7 @@ class SceneSettings:
     max_tiles: int = 196
     max_points: int = 1500
     max_shift: float | None = None
+    max_angle: float = 20.
     min_tiles: int = 3
     check: bool = True
     estimate: EstimateSettings = field(default_factory=EstimateSettings)
@@ -243,6 +245,7 @@ class SceneSettings:
         require_range(3, max_tiles=self.max_tiles, min_tiles=self.min_tiles)
         require_range(16, max_points=self.max_points)
         require_range(1, max_shift=self.max_shift)
+        require_range(0, 180, max_angle=self.max_angle)
 
 
 @dataclass(frozen=True)
@@ -416,7 +419,8 @@ def _overview(pair: ScenePair, matcher: Any, kind: str, k: int,
     _require_data(pair, view[1], mask)
     shift = settings.max_shift or 0.11 * max(size)
     match = matcher.match(view[0], moving, MatchSettings(
-        max(shift / k, 1), view[1], mask, settings.estimate.seed))
+        max(shift / k, 1), view[1], mask, settings.estimate.seed,
+        settings.max_angle))
     used = kind if k == 1 else 'affine'
     found = estimate(_thinned(match, used, settings), used, view[0].shape,
                      settings.estimate)

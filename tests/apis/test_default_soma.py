@@ -35,19 +35,17 @@ def scene(rng):
 
 
 @pytest.mark.parametrize('angle', [-17., 6.])
-def test_it_registers_a_turned_negative_in_speckle(angle):
-    """Farther turned than it was trained for, so the search is at work.
-
-    Below 5 pixels counts as registered (CMR@5); measured are 2.6 to 2.8,
-    and 13 and 25 without any registration.
-    """
+@pytest.mark.parametrize(
+    'options, most', [({}, 1.2), (dict(refine=None), 5)])
+def test_it_registers_a_turned_negative_in_speckle(angle, options, most):
+    """Farther turned than it was trained for, so the search is at work."""
     rng = np.random.default_rng(0)
     image = scene(rng)
     matrix = similarity(angle, 1., (9., -6.), (95.5, 95.5))
     sar = (0.1 + 0.9 * (1 - image)) * np.sqrt(rng.gamma(3, 1 / 3, SIZE))
     sar = cv2.warpAffine(sar.astype(np.float32), matrix, SIZE)
     known = cv2.warpAffine(np.ones(SIZE, np.float32), matrix, SIZE) > 0.99
-    match = build_matcher('soma').match(
+    match = build_matcher('soma', options).match(
         (np.repeat(image[..., None], 3, 2) * 255).astype(np.uint8), sar,
         MatchSettings(moving_valid=known))
     found = estimate(match, 'flow', SIZE)
@@ -57,5 +55,5 @@ def test_it_registers_a_turned_negative_in_speckle(angle):
     def length(flow):
         return np.sqrt(np.square(flow).sum(0).mean())
 
-    assert length(found.flow(SIZE) - truth) < 5
+    assert length(found.flow(SIZE) - truth) < most
     assert length(truth) > 13

@@ -6,12 +6,12 @@ r"""Registration methods on the same stored pairs: accuracy, speed, memory.
         --json results.json --markdown results.md
 
 Methods: identity, cfog, cfog-plain (two rounds of the plain recipe), sift,
-orb, ecc, ecc-raw, phase, and module:function of any callable that
-osar_plugin.CallableMatcher takes. Sparse methods go through one estimator
-(affine unless --transform says otherwise), dense ones are scored on their
-flow. A registration that was reported as failed counts as failed, so that a
-method is not paid for guessing; --trust-all scores whatever transform there
-is.
+orb, ecc, ecc-raw, phase, soma, soma-alone (no other matcher goes on from its
+result), and module:function of any callable that osar_plugin.CallableMatcher
+takes. All go through one estimator: an affine, unless --transform says
+otherwise; --transform flow scores dense methods on their flow. A registration
+that was reported as failed counts as failed, so that a method is not paid for
+guessing; --trust-all scores whatever transform there is.
 
 Each method runs in a process of its own, whose peak memory is printed. Speed
 is measured on the pairs themselves and on the first of them resized to 256
@@ -57,14 +57,12 @@ from osar_plugin.utils.errors import ConfigError
 from osar_plugin.utils.measuring import in_fresh_process, peak_bytes
 from osar_plugin.utils.names import did_you_mean, nearest
 
-# Beside those of osar_plugin.apis.registration.
-METHODS: dict[str, dict[str, Any]] = {
-    'identity': dict(type='osar_plugin.CallableMatcher',
-                     function='osar_plugin.models.registration.baselines:'
-                              'identity'),
-    'cfog-plain': dict(type='osar_plugin.CFOGMatcher', rounds=2, smooth=1.2,
-                       threshold=3.),
-    'ecc-raw': dict(type='osar_plugin.ECCMatcher', gradient=False)}
+# Beside those of osar_plugin.apis.registration, what build_matcher takes.
+METHODS: dict[str, tuple[Any, dict[str, Any]]] = {
+    'identity': ('osar_plugin.models.registration.baselines:identity', {}),
+    'cfog-plain': ('cfog', dict(rounds=2, smooth=1.2, threshold=3.)),
+    'ecc-raw': ('ecc', dict(gradient=False)),
+    'soma-alone': ('soma', dict(refine=None))}
 COLUMNS = [*(f'CMR@{t}' for t in THRESHOLDS), 'mean_rmse', 'failure_rate',
            'median_rmse', 'mean_epe', *(f'AUC@{t}' for t in AUC_THRESHOLDS)]
 
@@ -76,7 +74,7 @@ def build(method: str) -> Any:
         ConfigError: If the name is not known or its model is not given.
     """
     if method in METHODS:
-        return build_matcher(METHODS[method])
+        return build_matcher(*METHODS[method])
     name, _, rest = method.partition('=')
     if name == 'soma' and rest:
         model, _, checkpoint = rest.rpartition('@')
@@ -102,11 +100,10 @@ def register(matcher: Any, pair: RenderedPair, args: argparse.Namespace
     # max_shift is meant for 256 pixels, as the presets are.
     settings = MatchSettings(
         args.max_shift * max(size) / 256, pair.fixed_valid,
-        pair.moving_valid)
+        pair.moving_valid, max_angle=args.max_angle)
     start = time.perf_counter()
     match = matcher.match(pair.fixed, pair.moving, settings)
-    kind = 'flow' if match.flow is not None else args.transform
-    found = estimate(match, kind, size)
+    found = estimate(match, args.transform, size)
     usable = found.matrix is not None and (found.ok or args.trust_all)
     flow = found.flow(size) if usable else None
     return flow, time.perf_counter() - start
@@ -165,8 +162,8 @@ def measure(method: str, args: argparse.Namespace) -> dict[str, Any]:
 def child(method: str, args: argparse.Namespace) -> dict[str, Any]:
     """Run a method in a fresh process."""
     command = ['--child', method]
-    for flag in ('protocol', 'data_root', 'transform', 'max_shift', 'limit',
-                 'threads', 'timed'):
+    for flag in ('protocol', 'data_root', 'transform', 'max_shift',
+                 'max_angle', 'limit', 'threads', 'timed'):
         command += [f'--{flag.replace("_", "-")}', str(getattr(args, flag))]
     command += ['--sizes', *map(str, args.sizes)]
     command += ['--trust-all'] if args.trust_all else []
@@ -182,8 +179,9 @@ def head(args: argparse.Namespace, count: int) -> str:
     names = ['method', *COLUMNS, *(f'pairs/s {s}' for s in args.sizes),
              'peak MiB']
     return (f'{protocol.name}: {count} pairs of {protocol.size[0]} x '
-            f'{protocol.size[1]}, {args.transform}, {args.threads} '
-            f'thread(s).\n{DEFINITION.format(area=area)}\n\n| '
+            f'{protocol.size[1]}, {args.transform}, rotations to '
+            f'{args.max_angle:g} degrees, {args.threads} thread(s).\n'
+            f'{DEFINITION.format(area=area)}\n\n| '
             + ' | '.join(names) + ' |\n|---|'
             + '--:|' * (len(names) - 1) + '\n')
 
@@ -217,6 +215,8 @@ def parse_args() -> argparse.Namespace:
         help='pixels that count in the table; --json has both')
     add('--max-shift', type=float, default=28.,
         help='displacement to be expected, pixels of a 256-pixel image')
+    add('--max-angle', type=float, default=0.,
+        help='rotation to be expected, degrees, of methods that can try some')
     add('--trust-all', action='store_true',
         help='score transforms that were reported as failed, too')
     add('--limit', type=int, default=0, help='first so many pairs; 0: all')

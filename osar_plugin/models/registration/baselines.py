@@ -235,17 +235,10 @@ class CFOGMatcher(GreyMatcher):
                affine: np.ndarray, corners: np.ndarray, tile: int,
                radius: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Fixed points, moving points and scores of the tiles found."""
-        size = (target.shape[2], target.shape[1])
-        options = dict(flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
+        size = (target.shape[1], target.shape[2])
         identity = np.array_equal(affine, np.eye(2, 3))
-        if identity:
-            image, mask = moving, valid
-        else:
-            image = cv2.warpAffine(
-                moving, affine, size, borderMode=cv2.BORDER_REPLICATE,
-                **options)
-            mask = cv2.warpAffine(
-                valid.astype(np.float32), affine, size, **options) > 0.99
+        image, mask = (moving, valid) if identity else brought(
+            moving, valid, affine, size)
         source = self.describe(image, mask)
         maps = difference_maps(
             target, source, torch.from_numpy(corners), tile, radius)
@@ -288,6 +281,28 @@ def turned(angle: float, size: tuple[int, ...]) -> np.ndarray:
     if not angle:
         return np.eye(2, 3)
     return similarity(angle, centre=((size[1] - 1) / 2, (size[0] - 1) / 2))
+
+
+def brought(image: np.ndarray, valid: np.ndarray, affine: np.ndarray,
+            size: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """The moving image on the grid of the fixed one, and its mask.
+
+    Args:
+        image: (h, w) float32.
+        valid: (h, w) bool.
+        affine: (2, 3), fixed to moving.
+        size: (H, W).
+
+    Returns:
+        (H, W) float32, outside as at the border, and (H, W) bool.
+    """
+    shape = (size[1], size[0])
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    moved = cv2.warpAffine(image, affine, shape, flags=flags,
+                           borderMode=cv2.BORDER_REPLICATE)
+    known = cv2.warpAffine(valid.astype(np.float32), affine, shape,
+                           flags=flags)
+    return moved, known > 0.99
 
 
 def shrink(valid: np.ndarray, reach: int) -> np.ndarray:

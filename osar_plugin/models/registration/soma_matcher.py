@@ -18,6 +18,7 @@ from ...utils.geometry import resize_flow
 from .baselines import from_flow
 from .match import Match, MatchSettings, empty_side, grey_image, no_match
 from .pyramid import MODALITIES
+from .refined import refine as go_on
 
 
 @MODELS.register_module()
@@ -32,6 +33,10 @@ class SOMAMatcher:
         size: Long side that both images are resized to for matching, by one
             factor; None matches them as they are.
         grid: Step in pixels at which points are taken from the flow.
+        refine: Config of another matcher that goes on from the result with
+            tiles of pixels, see :mod:`.refined`; None leaves the network
+            alone. Points are then that matcher's, the flow is corrected.
+        reach: Pixels within which it goes on.
         device: Where it runs.
 
     Raises:
@@ -43,20 +48,22 @@ class SOMAMatcher:
     def __init__(self, model: Buildable, checkpoint: str | None = None,
                  fixed: str = 'optical', moving: str = 'sar',
                  size: int | None = None, grid: int = 16,
+                 refine: Buildable | None = None, reach: float = 14.,
                  device: str = 'cpu') -> None:
         for name, value in (('fixed', fixed), ('moving', moving)):
             if value not in MODALITIES:
                 raise ConfigError(
                     f"{name}={value!r} is neither 'optical' nor 'sar'.")
         require_range(64, 2**15, size=size)
-        require_range(1, grid=grid)
+        require_range(1, grid=grid, reach=reach)
         self.model: nn.Module = model if isinstance(
             model, nn.Module) else MODELS.build(model)
         if checkpoint is not None:
             load_checkpoint(self.model, checkpoint).require_complete()
         self.model.to(device).eval()
         self.modalities = [MODALITIES.index(v) for v in (fixed, moving)]
-        self.size, self.grid = size, grid
+        self.size, self.grid, self.reach = size, grid, reach
+        self.fine = None if refine is None else MODELS.build(refine)
 
     def match(self, fixed: np.ndarray, moving: np.ndarray,
               settings: MatchSettings | None = None) -> Match:
@@ -89,11 +96,12 @@ class SOMAMatcher:
         with torch.no_grad():
             found = self.model.test_step(  # type: ignore[operator]
                 dict(inputs=inputs, data_samples=[sample]))[0]
-        if not found.pred_ok:
-            return no_match(
-                'The model is not certain of its flow: mean certainty '
-                f'{float(found.pred_certainty.mean()):.2f}.')
-        return self._as_match(found, shapes)
+        match = self._as_match(found, shapes) if found.pred_ok else no_match(
+            'The model is not certain of its flow: mean certainty '
+            f'{float(found.pred_certainty.mean()):.2f}.')
+        if self.fine is None:
+            return match
+        return go_on(match, self.fine, fixed, moving, settings, self.reach)
 
     def _as_match(self, found: Any, shapes: list[Any]) -> Match:
         flow, sure = found.pred_flow.cpu(), found.pred_certainty.cpu()

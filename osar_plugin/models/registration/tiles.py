@@ -8,8 +8,8 @@ to where they lie, but what is compared is learned::
     features of some strides -> projected, added: learned part, norm 1
     orientated gradients of the image -> their mean over a cell: prior
     descriptor d = gate x (both, weighed)
-    score of a tile at a shift: how significant the correlation of d is,
-    over the pixels with data on both sides
+    score of a tile at a shift: normalised correlation of d over the pixels
+    with data on both sides; when matching, its significance
 
 The gate, a number for each cell, lets what helps (a road) count more than
 what does not (a lawn).
@@ -88,17 +88,19 @@ def shift_products(fixed: Tensor, moving: Tensor, radius: int) -> Tensor:
 
 @full_precision
 def tile_scores(fixed: Tensor, moving: Tensor, masks: Sequence[Tensor],
-                tile: int, step: int, radius: int) -> Tensor:
-    """How significantly tiles correlate at all shifts of a window.
+                tile: int, step: int, radius: int,
+                significance: bool = True) -> Tensor:
+    """How well tiles correlate at all shifts of a window.
 
-    Fisher's z of the normalised correlation rho, in units of its spread::
+    Only cells with data on both sides count in the normalised correlation
+    rho, and few of them agree by chance more easily than many: the highest
+    rho of many shifts draws the tiles at a border outwards. What is to be
+    maximised is therefore Fisher's z of rho, in units of its spread::
 
         score = artanh(rho) sqrt(share)
 
-    with the share of the tile's energy that meets data. Only cells with data
-    on both sides count in rho, and few of them agree by chance more easily
-    than many: rho itself would draw the tiles at a border outwards. Shifts
-    at which the share is below :data:`OVERLAP` are as low as can be.
+    with the share of the tile's energy that meets data. Shifts at which it
+    is below :data:`OVERLAP` are as low as can be.
 
     Args:
         fixed: Descriptors (B, D, H, W), 0 without data.
@@ -107,9 +109,10 @@ def tile_scores(fixed: Tensor, moving: Tensor, masks: Sequence[Tensor],
         tile: t.
         step: Cells between tiles.
         radius: r.
+        significance: Else the score is rho.
 
     Returns:
-        (B, n, s), -2.65..2.65.
+        (B, n, s), -2.65..2.65; -1..1 of rho.
     """
     def over_tiles(maps: Tensor) -> Tensor:
         return F.avg_pool2d(maps, tile, step).flatten(2).mT
@@ -120,9 +123,13 @@ def tile_scores(fixed: Tensor, moving: Tensor, masks: Sequence[Tensor],
     other = over_tiles(shift_products(masks[0].float(), energy[1], radius))
     whole = over_tiles(energy[0])
     alike = product * (own * other + 1e-12).rsqrt()
-    seen = (own / whole.clamp(min=1e-12)).clamp(0, 1)
+    few = own < OVERLAP * whole
+    if not significance:
+        return alike.masked_fill(few, LOWEST)
+    # Below OVERLAP the score does not count, and a root of 0 has no gradient.
+    seen = (own / whole.clamp(min=1e-12)).clamp(OVERLAP, 1)
     scores = alike.clamp(-LIKEST, LIKEST).atanh() * seen.sqrt()
-    return scores.masked_fill(own < OVERLAP * whole, LOWEST)
+    return scores.masked_fill(few, LOWEST)
 
 
 def tile_centres(size: Size, tile: int, step: int, stride: int,
@@ -309,8 +316,9 @@ class TileStage(nn.Module):
         if radius is not None:
             reach = max(1, round(radius / self.stride))
         tile = min(tile, min(size) // 2)
+        # The loss asks for the true shift, not for the highest of many.
         scores = tile_scores(fixed[0], moving[0], (fixed[1], moving[1]),
-                             tile, step, reach)
+                             tile, step, reach, not self.training)
         return TileMatch(
             (scores / self.log_temperature.exp()).log_softmax(2),
             tile_centres(size, tile, step, self.stride, scores),

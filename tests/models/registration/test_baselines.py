@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -193,6 +194,40 @@ def test_rounds_and_harmonics():
     assert three < 0.8 and three < one
     full = CFOGMatcher(harmonics=None, **options).match(fixed, moving)
     assert error(full, matrix) == pytest.approx(three, abs=0.1)
+
+
+def test_cfog_turns_where_it_may():
+    matrix = G.similarity(-19., 1.05, (8., 5.), (111., 95.))
+    fixed, moving = pair(matrix, 3)
+    matcher = CFOGMatcher(tile=64, step=20)
+    assert error(matcher.match(fixed, moving), matrix) > 5
+    found = matcher.match(fixed, moving, MatchSettings(max_angle=20.))
+    assert error(found, matrix) < 1 and found.tries > 1
+    # Larger than twice coarse_side: the turned images are reduced.
+    small = CFOGMatcher(tile=64, step=20, coarse_side=96)
+    again = small.match(fixed, moving, MatchSettings(max_angle=20.))
+    assert error(again, matrix) < 1
+    # Where the image as it lies is certain, nothing else is tried.
+    here = matcher.match(*pair(), MatchSettings(max_angle=20.))
+    assert here.tries == 1 and error(here) < 1
+
+
+def test_turns_are_within_half_a_step():
+    assert baselines.turns(0.) == baselines.turns(4.) == [0.]
+    for most in (5., 20., 45., 180.):
+        angles = np.array(baselines.turns(most))
+        wanted = np.linspace(-most, most, 91)
+        away = np.abs(wanted[:, None] - angles).min(1)
+        assert away.max() <= baselines.ANGLE_STEP / 2
+    with pytest.raises(ConfigError, match='max_angle'):
+        MatchSettings(max_angle=-1.)
+
+
+def test_the_best_of_many_tries_is_likelier_by_chance():
+    match = CFOGMatcher(tile=64, step=20).match(*pair())
+    once = estimate(match, 'affine', SIZE).chance
+    best = estimate(replace(match, tries=10), 'affine', SIZE).chance
+    assert best == pytest.approx(once + 1)
 
 
 def test_what_has_no_data_does_not_count():

@@ -89,10 +89,25 @@ def test_scores_find_a_shift_and_forget_what_is_masked():
         x[0, :, 5:11, 5:10].flatten() for x in (fixed, moving)), dim=0))
     assert float(other[0, 4, 24]) == pytest.approx(
         math.atanh(rho) * math.sqrt(share), abs=1e-4)
+    plain = tile_scores(fixed, moving * known, (masks(16, 16)[0], known), 6,
+                        5, 3, significance=False)
+    assert float(plain[0, 4, 24]) == pytest.approx(rho, abs=1e-4)
     # In the right column nothing meets data at x >= 0.
     right = other[0, 5].view(7, 7)
     assert bool((right[:, 3:] < -1).all())
     assert float(other.max()) <= top + 1e-4
+
+
+def test_scores_without_data_have_gradients():
+    fixed, moving = (randn(i, 1, 4, 16, 16).requires_grad_() for i in (0, 1))
+    known = torch.ones(1, 1, 16, 16)
+    known[..., 5:] = 0
+    scores = tile_scores(fixed * known, moving * known, (known, known), 6, 5,
+                         3)
+    assert bool((scores < -3).any())
+    scores.softmax(2).square().sum().backward()
+    for x in (fixed, moving):
+        assert bool(x.grad.isfinite().all()) and bool(x.grad.any())
 
 
 def test_positions_between_cells():

@@ -1,0 +1,101 @@
+"""A dense result that tiles of pixels go on from."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import pytest
+
+from osar_plugin.models.registration import (
+    CFOGMatcher,
+    MatchSettings,
+    estimate,
+)
+from osar_plugin.models.registration import geometry as G
+from osar_plugin.models.registration.baselines import from_flow
+from osar_plugin.models.registration.match import no_match
+from osar_plugin.models.registration.refined import refine
+
+SIZE = (192, 224)
+TRUE = G.similarity(25., 1., (6., -4.), (111., 95.))
+
+
+@pytest.fixture(scope='module')
+def pair():
+    """Rectangles, and their negative elsewhere."""
+    rng = np.random.default_rng(3)
+    image = np.full(SIZE, 90, np.uint8)
+    for _ in range(60):
+        box = ((rng.uniform(0, SIZE[1]), rng.uniform(0, SIZE[0])),
+               tuple(rng.uniform(8, 50, 2)), rng.uniform(0, 180))
+        cv2.fillPoly(image, [np.rint(cv2.boxPoints(box)).astype(np.int32)],
+                     int(rng.integers(20, 235)))
+    moving = cv2.warpAffine(255 - image, TRUE, SIZE[::-1])
+    known = cv2.warpAffine(np.ones(SIZE, np.float32), TRUE, SIZE[::-1])
+    return image, moving, MatchSettings(moving_valid=known > 0.99)
+
+
+def dense(matrix, bump=0.):
+    """What a network might have found: sure of the left half."""
+    flow = G.matrix_to_flow(matrix, SIZE).astype(np.float32)
+    flow[0, 80:100, 80:100] += bump
+    certainty = np.zeros(SIZE, np.float32)
+    certainty[:, :112] = 0.8
+    return from_flow(flow, certainty, 16, SIZE)
+
+
+def missed(flow):
+    return np.hypot(*(flow - G.matrix_to_flow(TRUE, SIZE)))
+
+
+FINE = CFOGMatcher(tile=64, step=20)
+
+
+def test_a_rough_start_becomes_precise(pair):
+    rough = G.similarity(23., 1.02, (9., -7.), (111., 95.))
+    first = dense(rough, bump=2.)
+    assert missed(first.flow).mean() > 3
+    found = refine(first, FINE, *pair, reach=14.)
+    transform = estimate(found, 'affine', SIZE)
+    assert transform.ok and missed(transform.flow(SIZE)).max() < 1
+    assert not estimate(FINE.match(*pair), 'affine', SIZE).ok
+    # What the network found beside its affine stays where it was found.
+    error = found.flow - G.matrix_to_flow(TRUE, SIZE)
+    assert error[0, 82:98, 82:98].mean() > 1.2
+    assert np.abs(error[:, 120:, 120:]).max() < 1
+    assert found.certainty[50, 50] == pytest.approx(0.8)
+    assert found.certainty[50, 150] == 0 and found.tries == 2
+
+
+def test_a_wrong_start_costs_no_accuracy(pair):
+    """Then the unmoved images decide, and the flow is not trusted."""
+    image, _, settings = pair
+    shift = np.array([[1., 0, 5], [0, 1, -3]])
+    moving = cv2.warpAffine(255 - image, shift, SIZE[::-1])
+    settings = replace(settings, moving_valid=None)
+    wrong = dense(G.similarity(-20., 1.1, (-30., 20.), (111., 95.)))
+    found = refine(wrong, FINE, image, moving, settings, reach=14.)
+    transform = estimate(found, 'affine', SIZE)
+    assert transform.ok
+    np.testing.assert_allclose(transform.matrix, shift, atol=0.3)
+    far = np.hypot(*(wrong.flow - found.flow)) > 15
+    assert far.mean() > 0.5 and (found.certainty[far] == 0).all()
+    np.testing.assert_allclose(
+        found.flow[:, far], transform.flow(SIZE)[:, far], atol=1e-3)
+    # So they do where the network found nothing.
+    alone = refine(no_match('unsure'), FINE, image, moving, settings, 14.)
+    np.testing.assert_allclose(
+        estimate(alone, 'affine', SIZE).matrix, shift, atol=0.3)
+    assert alone.flow.shape == (2, *SIZE) and not alone.certainty.any()
+
+
+def test_nothing_to_go_on_stays_nothing(pair):
+    image = pair[0]
+    noise = np.random.default_rng(0).integers(0, 255, SIZE).astype(np.uint8)
+    found = refine(dense(TRUE), FINE, image, noise, MatchSettings(), 14.)
+    assert not estimate(found, 'affine', SIZE).ok
+    flat = np.full(SIZE, 7, np.uint8)
+    found = refine(dense(TRUE), FINE, image, flat, MatchSettings(), 14.)
+    assert not found.ok and '7 everywhere' in found.reason
