@@ -27,6 +27,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from mmengine.config import DictAction
 
 from osar_plugin.utils import launch
@@ -146,6 +147,7 @@ def write_pictures(found: Any, folder: Path) -> None:
         draw_certainty,
         draw_checkerboard,
         draw_flow,
+        draw_flow_key,
         draw_overlay,
     )
     from osar_plugin.visualization.reid import write_png
@@ -153,10 +155,15 @@ def write_pictures(found: Any, folder: Path) -> None:
     fixed, mask = found.found.fixed_view, found.found.fixed_mask
     moved, moved_mask = found.moved_view()
     masks = (mask, moved_mask)
+    flow = found.flow()
+    shown = draw_flow(flow)
+    key = draw_flow_key(float(np.hypot(*flow).max()), len(shown))
+    room = ((0, len(key) - len(shown)), (0, 0), (0, 0))
+    shown = np.pad(shown, room, constant_values=255)
     pictures = dict(
         checkerboard=draw_checkerboard(fixed, moved, masks),
         overlay=draw_overlay(fixed, moved, masks),
-        flow=draw_flow(found.flow()),
+        flow=np.hstack([shown, key]),
         certainty=draw_certainty(fixed, found.certainty(), mask))
     for name, picture in pictures.items():
         write_png(picture, folder / f'{name}.png')

@@ -30,7 +30,7 @@ model = dict(
     loss=dict(
         warp=0.1, agreement=0., uniformity=0., update=0.1,
         update_weights={4: 1.}, certainty=0.1, match=1.),
-    search=dict(reduction=2, enlarge=2, radii=(16, 8), keep=1))
+    search=dict(reduction=2, radii=(16, 8), keep=1))
 
 data_root = 'data/demo/OSPretrain'
 sources = ('DemoMetre', 'DemoThree', 'DemoTen')

@@ -6,6 +6,7 @@ from .registration import (
     draw_certainty,
     draw_checkerboard,
     draw_flow,
+    draw_flow_key,
     draw_overlay,
 )
 from .reid import (
@@ -20,6 +21,6 @@ from .reid import (
 
 __all__ = [
     'Chip', 'ChipReader', 'Hit', 'RankedRow', 'draw_certainty',
-    'draw_checkerboard', 'draw_curves', 'draw_flow', 'draw_overlay',
-    'draw_ranked_list', 'write_png'
+    'draw_checkerboard', 'draw_curves', 'draw_flow', 'draw_flow_key',
+    'draw_overlay', 'draw_ranked_list', 'write_png'
 ]

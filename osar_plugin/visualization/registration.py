@@ -3,7 +3,8 @@
 * :func:`draw_checkerboard`: squares of one image and of the other in turn;
   edges run on across the squares where the registration is right.
 * :func:`draw_overlay`: fixed in red, moving in cyan; what both show is grey.
-* :func:`draw_flow`: displacement as colour, its direction as hue.
+* :func:`draw_flow`: displacement as colour, its direction as hue;
+  :func:`draw_flow_key`: what the colours mean.
 * :func:`draw_certainty`: a heat map over the fixed image.
 
 Legend: H W height and width in pixels.
@@ -15,6 +16,7 @@ import math
 from typing import Any
 
 import numpy as np
+from PIL import Image, ImageDraw, ImageFont
 
 from ..utils.config_values import require_range
 from ..utils.errors import DataFormatError
@@ -130,6 +132,34 @@ def draw_flow(flow: np.ndarray, longest: float | None = None
     channel = np.clip(2 - np.abs((phase + 0.5) % 1 - 0.5) * 6, 0, 1)
     picture = _PAPER * (1 - strength[..., None] * (1 - channel))
     return np.where(finite[..., None], np.rint(picture), 0).astype(np.uint8)
+
+
+def draw_flow_key(longest: float, height: int = 0) -> np.ndarray:
+    """The colours of :func:`draw_flow`, to stand beside it.
+
+    Args:
+        longest: Pixels of displacement at the rim of the wheel.
+        height: Of the picture beside it; the wheel keeps its size.
+
+    Returns:
+        (max(height, 150), 120, 3) uint8.
+    """
+    require_range(0, longest=longest)
+    radius, width = 50, 120
+    key = np.full((max(height, 150), width, 3), _PAPER, np.uint8)
+    y, x = np.mgrid[-radius:radius + 1, -radius:radius + 1] / radius
+    inside = np.hypot(x, y) <= 1
+    left = (width - 2 * radius) // 2
+    part = key[8:8 + len(x), left:left + len(x)]
+    part[inside] = draw_flow(np.stack([x, y]), 1.)[inside]
+    canvas = Image.fromarray(key)
+    font = ImageFont.load_default(12)
+    for row, text in enumerate(
+            (f'rim: {longest:.3g} px', 'moving lies there')):
+        ImageDraw.Draw(canvas).text(
+            (width // 2, 8 + len(x) + 10 + 15 * row), text, fill=(0, 0, 0),
+            font=font, anchor='mm')
+    return np.asarray(canvas)
 
 
 def draw_certainty(fixed: np.ndarray, certainty: np.ndarray,

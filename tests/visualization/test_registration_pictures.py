@@ -10,6 +10,7 @@ from osar_plugin.visualization.registration import (
     draw_certainty,
     draw_checkerboard,
     draw_flow,
+    draw_flow_key,
     draw_overlay,
     to_grey,
 )
@@ -43,6 +44,17 @@ def test_flow() -> None:
     assert (draw_flow(np.zeros((2, 3, 3))) == 255).all()
     down = draw_flow(np.array([[[0.]], [[1.]]]))[0, 0]
     assert down[1] == 255 and down[2] == 0
+
+
+def test_flow_key() -> None:
+    key = draw_flow_key(12.345, 300)
+    assert key.shape == (300, 120, 3) and draw_flow_key(1.).shape[0] == 150
+    # Right of the middle red, as what points right; the middle white.
+    assert tuple(key[58, 108]) == (255, 10, 10)
+    assert (key[58, 60] == 255).all() and (key[200:] == 255).all()
+    other = draw_flow_key(12., 300)
+    np.testing.assert_array_equal(key[:110], other[:110])
+    assert (key[110:150] != other[110:150]).any()
 
 
 def test_certainty() -> None:
