@@ -27,7 +27,7 @@ from osar_plugin.utils.errors import CheckpointError
 
 TOOL = 'publish_model.py'
 META = dict(epoch=3, iter=30, cfg="model = dict(type='é')\n", seed=1,
-            mmengine_version='1.2.3', time='20260101_000000')
+            mmengine_version='1.2.3' + 20 * 'a4', time='20260101_000000')
 
 
 @pytest.fixture(scope='module')

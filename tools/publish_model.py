@@ -14,6 +14,7 @@ To change the layout of weights, use tools/convert_checkpoint.py.
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -52,10 +53,13 @@ def describe(content: Mapping[str, Any], config: bool) -> dict[str, str]:
 
     meta = content.get('meta')
     meta = meta if isinstance(meta, Mapping) else {}
+    # MMEngine appends the commit of whatever repository it was run in.
+    version = re.sub(
+        '[0-9a-f]{40}$', '', str(meta.get('mmengine_version') or ''))
     known = {
         'format': 'pt',  # for readers that ask which library wrote it
         'osar_plugin': __version__,
-        'mmengine': meta.get('mmengine_version'),
+        'mmengine': version or None,
         'epoch': meta.get('epoch'),
         'iter': meta.get('iter'),
         'config': meta.get('cfg') if config else None}
