@@ -176,6 +176,16 @@ class ExactResumeHook(Hook):
             loop.dataloader_iterator = _StreamIterator(
                 loop.dataloader, runner.iter)
 
+    def after_train(self, runner: Any) -> None:
+        """Let the workers of an endless stream go.
+
+        A process that trains several times would keep them, and wait for
+        each of them when the runner is collected.
+        """
+        iterator = getattr(runner.train_loop, 'dataloader_iterator', None)
+        if isinstance(iterator, _StreamIterator):
+            iterator.close()
+
     def before_train_epoch(self, runner: Any) -> None:
         """Choose the epoch's order, or the rest of it."""
         self._restore()
@@ -338,6 +348,10 @@ class _StreamIterator:
         if self._batches is None:
             self._batches = iter(self._loader)
         return next(self._batches)
+
+    def close(self) -> None:
+        """Forget the loader's iterator, whose workers then end."""
+        self._batches = None
 
 
 def _wrappers(runner: Any) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import multiprocessing
 from pathlib import Path
 from typing import Any
 
@@ -179,6 +180,14 @@ def test_workers_change_nothing(loop: str, tmp_path: Path) -> None:
     weights = [run.model.state_dict() for run in runs]
     assert same(weights[0], weights[1]) == []
     assert same(weights[0], weights[2]) == []
+
+
+def test_an_endless_stream_leaves_no_workers(tmp_path):
+    cfg = config(tmp_path, loop='iter', workers=2, max_iters=3)
+    runner = Runner.from_cfg(cfg)
+    before = set(multiprocessing.active_children())
+    runner.train()
+    assert set(multiprocessing.active_children()) <= before
 
 
 def test_validation_changes_nothing(tmp_path: Path) -> None:

@@ -188,6 +188,13 @@ def train(work_dir: Path, name: str = '', **arguments: Any) -> Runner:
         runner.train()
     except Killed:
         assert arguments.get('kill')
+    # A runner is a cycle of references. Its workers end at once where the
+    # loop lets go of them; of a cycle that is collected, the queues go
+    # first, and each worker is waited for in vain for 5 seconds.
+    loop = runner.train_loop
+    if arguments.get('loop') == 'iter':
+        loop.dataloader_iterator = None
+    loop.dataloader._iterator = None
     return runner
 
 
