@@ -334,7 +334,11 @@ def test_protocol_as_data_set(root, tmp_path):
 # -------------------------------------------------------------------- tools
 
 
-def test_protocol_and_benchmark_tools(run_tool, root, tmp_path):
+def test_protocol_and_benchmark_tools(run_tool, root, tmp_path,
+                                      monkeypatch):
+    # Folders may be relative.
+    monkeypatch.chdir(root.parent)
+    root = Path(root.name)
     for side in ('opt', 'sar'):
         (root / 'test').mkdir(exist_ok=True)
         shutil.move(root / side, root / 'test' / side)
