@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import runpy
 import struct
 
 import numpy as np
@@ -81,6 +82,14 @@ def test_a_training_becomes_a_published_file(
     expected = ShipReIDInferencer(case[0], case[1], 'cpu')(
         image, modality='optical')['predictions'][0]
     np.testing.assert_array_equal(feature['feature'], expected['feature'])
+
+
+@pytest.mark.parametrize('commit', ['', 20 * 'a4', 'unknown'])
+def test_the_commit_of_a_folder_is_left_out(repo, commit):
+    describe = runpy.run_path(str(repo / 'tools' / TOOL))['describe']
+    meta = dict(meta=dict(mmengine_version='0.10.12' + commit))
+    assert describe(meta, False)['mmengine'] == '0.10.12'
+    assert 'mmengine' not in describe(dict(meta={}), False)
 
 
 def test_without_the_config(run_tool, trained, tmp_path):

@@ -55,7 +55,7 @@ def describe(content: Mapping[str, Any], config: bool) -> dict[str, str]:
     meta = meta if isinstance(meta, Mapping) else {}
     # MMEngine appends the commit of whatever repository it was run in.
     version = re.sub(
-        '[0-9a-f]{40}$', '', str(meta.get('mmengine_version') or ''))
+        '([0-9a-f]{40}|unknown)$', '', str(meta.get('mmengine_version') or ''))
     known = {
         'format': 'pt',  # for readers that ask which library wrote it
         'osar_plugin': __version__,

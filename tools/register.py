@@ -71,7 +71,8 @@ def parse_args() -> argparse.Namespace:
         'default: 0.11 of its longer side')
     add('--max-angle', type=float, default=20., metavar='DEGREES',
         help='rotation to be expected after alignment; some are tried where '
-        'the image as it lies gives no certain answer')
+        'the image as it lies gives no certain answer, one for each 8 '
+        'degrees to either side, each at the cost of a wide search')
     add('--threshold', type=float, default=3., metavar='PIXELS',
         help='residual up to which a tie point agrees')
     add('--overview', type=int, default=1024, metavar='PIXELS',
@@ -156,8 +157,9 @@ def write_pictures(found: Any, folder: Path) -> None:
     moved, moved_mask = found.moved_view()
     masks = (mask, moved_mask)
     flow = found.flow()
-    shown = draw_flow(flow)
-    key = draw_flow_key(float(np.hypot(*flow).max()), len(shown))
+    longest = float(np.nanmax(np.hypot(*flow)))
+    shown = draw_flow(flow, longest)
+    key = draw_flow_key(longest, len(shown))
     room = ((0, len(key) - len(shown)), (0, 0), (0, 0))
     shown = np.pad(shown, room, constant_values=255)
     pictures = dict(

@@ -478,7 +478,7 @@ def _tiles(pair: ScenePair, matcher: Any, start: np.ndarray, k: int,
     each = max(8, settings.max_points // len(boxes))
     local = replace(settings.estimate, min_inliers=max(
         6, settings.estimate.min_inliers // 2))
-    parts, tried, area, redundancy = [], 0, math.inf, 1.
+    parts, tried, area, redundancy, tries = [], 0, math.inf, 1., 1
     for box in boxes:
         fixed, fixed_mask = pair.fixed_part(box)
         if fixed_mask.mean() < 0.25:
@@ -501,6 +501,7 @@ def _tiles(pair: ScenePair, matcher: Any, start: np.ndarray, k: int,
             apply(start, match.points_moving[rows] + corner),
             match.score[rows]))
         area, redundancy = match.search_area, match.redundancy
+        tries = max(tries, match.tries)
     if not parts:
         empty = np.zeros((0, 2))
         return Match(empty, empty, np.zeros(0), ok=False,
@@ -508,7 +509,8 @@ def _tiles(pair: ScenePair, matcher: Any, start: np.ndarray, k: int,
     fixed_points, moving_points, scores = (
         np.concatenate(part) for part in zip(*parts, strict=True))
     return Match(fixed_points, moving_points, scores, search_area=area,
-                 redundancy=redundancy, moving_size=pair.fixed.size), (
+                 redundancy=redundancy, moving_size=pair.fixed.size,
+                 tries=tries), (
                      len(parts), tried)
 
 

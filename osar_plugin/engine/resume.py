@@ -352,6 +352,7 @@ class _StreamIterator:
     def close(self) -> None:
         """Forget the loader's iterator, whose workers then end."""
         self._batches = None
+        self._loader._iterator = None  # kept with persistent_workers
 
 
 def _wrappers(runner: Any) -> dict[str, Any]:

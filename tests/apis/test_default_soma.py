@@ -11,7 +11,12 @@ from osar_plugin.apis.registration import (
     SOMA_WEIGHTS,
     build_matcher,
 )
-from osar_plugin.models.registration import MatchSettings, estimate
+from osar_plugin.models.registration import (
+    CFOGMatcher,
+    MatchSettings,
+    estimate,
+)
+from osar_plugin.utils.errors import ConfigError
 from osar_plugin.utils.geometry import matrix_to_flow, similarity
 
 SIZE = (192, 192)
@@ -38,7 +43,11 @@ def scene(rng):
 @pytest.mark.parametrize(
     'options, most', [({}, 1.2), (dict(refine=None), 5)])
 def test_it_registers_a_turned_negative_in_speckle(angle, options, most):
-    """Farther turned than it was trained for, so the search is at work."""
+    """Farther turned than it was trained for, so the search is at work.
+
+    Measured are 0.6 pixels, and 2.7 of the network alone; 13 and 25 without
+    any registration.
+    """
     rng = np.random.default_rng(0)
     image = scene(rng)
     matrix = similarity(angle, 1., (9., -6.), (95.5, 95.5))
@@ -57,3 +66,11 @@ def test_it_registers_a_turned_negative_in_speckle(angle, options, most):
 
     assert length(found.flow(SIZE) - truth) < most
     assert length(truth) > 13
+
+
+def test_what_goes_on_is_a_matcher():
+    fine = CFOGMatcher(tile=64)
+    assert build_matcher('soma', dict(refine=fine)).fine is fine
+    assert build_matcher('soma', dict(refine=None)).fine is None
+    with pytest.raises(ConfigError, match='no matcher'):
+        build_matcher('soma', dict(refine=7))

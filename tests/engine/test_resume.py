@@ -182,8 +182,10 @@ def test_workers_change_nothing(loop: str, tmp_path: Path) -> None:
     assert same(weights[0], weights[2]) == []
 
 
-def test_an_endless_stream_leaves_no_workers(tmp_path):
-    cfg = config(tmp_path, loop='iter', workers=2, max_iters=3)
+@pytest.mark.parametrize('persistent', [False, True])
+def test_an_endless_stream_leaves_no_workers(tmp_path, persistent):
+    cfg = config(tmp_path, loop='iter', workers=2, max_iters=3,
+                 persistent=persistent)
     runner = Runner.from_cfg(cfg)
     before = set(multiprocessing.active_children())
     runner.train()

@@ -46,6 +46,7 @@ from .match import (
     empty_side,
     grey_image,
     no_match,
+    warped_onto,
 )
 
 # Degrees between rotations that are tried; tiles bear half of it.
@@ -237,7 +238,7 @@ class CFOGMatcher(GreyMatcher):
         """Fixed points, moving points and scores of the tiles found."""
         size = (target.shape[1], target.shape[2])
         identity = np.array_equal(affine, np.eye(2, 3))
-        image, mask = (moving, valid) if identity else brought(
+        image, mask = (moving, valid) if identity else warped_onto(
             moving, valid, affine, size)
         source = self.describe(image, mask)
         maps = difference_maps(
@@ -281,28 +282,6 @@ def turned(angle: float, size: tuple[int, ...]) -> np.ndarray:
     if not angle:
         return np.eye(2, 3)
     return similarity(angle, centre=((size[1] - 1) / 2, (size[0] - 1) / 2))
-
-
-def brought(image: np.ndarray, valid: np.ndarray, affine: np.ndarray,
-            size: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """The moving image on the grid of the fixed one, and its mask.
-
-    Args:
-        image: (h, w) float32.
-        valid: (h, w) bool.
-        affine: (2, 3), fixed to moving.
-        size: (H, W).
-
-    Returns:
-        (H, W) float32, outside as at the border, and (H, W) bool.
-    """
-    shape = (size[1], size[0])
-    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    moved = cv2.warpAffine(image, affine, shape, flags=flags,
-                           borderMode=cv2.BORDER_REPLICATE)
-    known = cv2.warpAffine(valid.astype(np.float32), affine, shape,
-                           flags=flags)
-    return moved, known > 0.99
 
 
 def shrink(valid: np.ndarray, reach: int) -> np.ndarray:

@@ -9,6 +9,7 @@ import math
 from dataclasses import dataclass
 from typing import Protocol
 
+import cv2
 import numpy as np
 
 from osar_plugin.utils.config_values import require_range
@@ -167,6 +168,28 @@ def grey_image(image: np.ndarray, valid: np.ndarray | None,
     if not valid.all():
         grey = np.where(valid, grey, grey[valid].mean() if valid.any() else 0)
     return grey.astype(np.float32, copy=False), valid
+
+
+def warped_onto(image: np.ndarray, valid: np.ndarray, affine: np.ndarray,
+                size: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """The moving image on the grid of the fixed one, and its mask.
+
+    Args:
+        image: (h, w) float32.
+        valid: (h, w) bool.
+        affine: (2, 3), fixed to moving.
+        size: (H, W).
+
+    Returns:
+        (H, W) float32, outside as at the border, and (H, W) bool.
+    """
+    shape = (size[1], size[0])
+    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    moved = cv2.warpAffine(image, affine, shape, flags=flags,
+                           borderMode=cv2.BORDER_REPLICATE)
+    known = cv2.warpAffine(valid.astype(np.float32), affine, shape,
+                           flags=flags)
+    return moved, known > 0.99
 
 
 def empty_side(grey: np.ndarray, valid: np.ndarray, name: str) -> str:

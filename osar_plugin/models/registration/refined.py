@@ -5,7 +5,7 @@ thing is than where its edge is. So its result is a start: the moving image is
 brought onto the fixed one by its affine, and another matcher, whose tiles are
 pixels, goes on from there. It goes on from the images as they lie, too, and
 the more certain answer of the two is taken: a network that errs then costs
-time and no accuracy.
+time and little else.
 
 Legend: H W height and width in pixels, A an affine (2, 3), fixed to moving.
 """
@@ -18,9 +18,15 @@ from dataclasses import replace
 import numpy as np
 
 from ...utils.geometry import Size, apply
-from .baselines import brought
 from .estimate import EstimateSettings, Transform, estimate
-from .match import Match, Matcher, MatchSettings, grey_image
+from .match import (
+    Match,
+    Matcher,
+    MatchSettings,
+    grey_image,
+    no_match,
+    warped_onto,
+)
 
 # Of all matches, to say how certain they are; nothing is refused here.
 JUDGE = EstimateSettings(min_inliers=4, max_chance=1e300, min_cover=0)
@@ -41,9 +47,11 @@ def refine(first: Match, fine: Matcher, fixed: np.ndarray,
             beyond which the flow of ``first`` does not count.
 
     Returns:
-        The points of ``fine``. The flow is the affine that they agree on
-        and what the first one found beside its own; its certainty is 0
-        where the two differ by more than ``reach``.
+        The points of ``fine``: what it does not confirm does not count,
+        however sure the network is. Where they can be trusted there is a
+        flow, too: the affine that they agree on and what the first one
+        found beside its own; its certainty is 0 where the two differ by
+        more than ``reach``.
     """
     size = (fixed.shape[0], fixed.shape[1])
     start = _judge(first, size)
@@ -54,12 +62,16 @@ def refine(first: Match, fine: Matcher, fixed: np.ndarray,
     judged = [_judge(match, size) for match in found]
     chances = [math.inf if one is None else one.chance for one in judged]
     best = int(np.argmin(chances))
-    transform, points = judged[best], found[best]
-    if transform is None:
+    # Each count their own tries; the better of two is one of two tries more.
+    points = replace(found[best], tries=found[best].tries * len(found))
+    transform = judged[best]
+    if not points.ok and start is not None:
+        return no_match('The network found an affine that no tiles confirm. '
+                        + points.reason)
+    if transform is None or not estimate(points, 'affine', size).ok:
         return points
     flow, certainty = _corrected(first, start, transform, size, reach)
-    return replace(points, flow=flow, certainty=certainty,
-                   tries=points.tries * len(found))
+    return replace(points, flow=flow, certainty=certainty)
 
 
 def _judge(match: Match, size: Size) -> Transform | None:
@@ -72,7 +84,7 @@ def _from(matrix: np.ndarray, fine: Matcher, fixed: np.ndarray,
           moving: np.ndarray, settings: MatchSettings) -> Match:
     """Matches of ``fine`` on the moving image brought onto the fixed."""
     grey, valid = grey_image(moving, settings.moving_valid, 'moving')
-    image, known = brought(grey, valid, matrix, fixed.shape)
+    image, known = warped_onto(grey, valid, matrix, fixed.shape)
     found = fine.match(fixed, image, replace(settings, moving_valid=known))
     return replace(
         found, points_moving=apply(matrix, found.points_moving),

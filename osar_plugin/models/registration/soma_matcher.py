@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import cv2
@@ -33,10 +34,10 @@ class SOMAMatcher:
         size: Long side that both images are resized to for matching, by one
             factor; None matches them as they are.
         grid: Step in pixels at which points are taken from the flow.
-        refine: Config of another matcher that goes on from the result with
-            tiles of pixels, see :mod:`.refined`; None leaves the network
+        refine: Another matcher, or its config, that goes on from the result
+            with tiles of pixels, see :mod:`.refined`; None leaves the network
             alone. Points are then that matcher's, the flow is corrected.
-        reach: Pixels within which it goes on.
+        reach: Pixels of the images as they are within which it goes on.
         device: Where it runs.
 
     Raises:
@@ -48,7 +49,7 @@ class SOMAMatcher:
     def __init__(self, model: Buildable, checkpoint: str | None = None,
                  fixed: str = 'optical', moving: str = 'sar',
                  size: int | None = None, grid: int = 16,
-                 refine: Buildable | None = None, reach: float = 14.,
+                 refine: Any = None, reach: float = 14.,
                  device: str = 'cpu') -> None:
         for name, value in (('fixed', fixed), ('moving', moving)):
             if value not in MODALITIES:
@@ -56,6 +57,13 @@ class SOMAMatcher:
                     f"{name}={value!r} is neither 'optical' nor 'sar'.")
         require_range(64, 2**15, size=size)
         require_range(1, grid=grid, reach=reach)
+        self.fine = MODELS.build(refine) if isinstance(
+            refine, Mapping) else refine
+        if refine is not None and not callable(
+                getattr(self.fine, 'match', None)):
+            raise ConfigError(
+                f'refine={refine!r} is no matcher: give a config such as '
+                "dict(type='osar_plugin.CFOGMatcher'), or None.")
         self.model: nn.Module = model if isinstance(
             model, nn.Module) else MODELS.build(model)
         if checkpoint is not None:
@@ -63,7 +71,6 @@ class SOMAMatcher:
         self.model.to(device).eval()
         self.modalities = [MODALITIES.index(v) for v in (fixed, moving)]
         self.size, self.grid, self.reach = size, grid, reach
-        self.fine = None if refine is None else MODELS.build(refine)
 
     def match(self, fixed: np.ndarray, moving: np.ndarray,
               settings: MatchSettings | None = None) -> Match:

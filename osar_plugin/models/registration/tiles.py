@@ -215,7 +215,10 @@ def _unit(x: Tensor) -> Tensor:
 class TileStage(nn.Module):
     """Descriptors of both images, and the tiles matched by them.
 
-    Lengths are pixels of the whole image.
+    Lengths are pixels of the whole image. In training tiles are scored by
+    correlation, else by its significance, see :func:`tile_scores`: the loss
+    asks for the true shift, matching for the highest of many. The learned
+    temperature is that of the correlation.
 
     Args:
         channels: Of the features by stride.
@@ -316,7 +319,6 @@ class TileStage(nn.Module):
         if radius is not None:
             reach = max(1, round(radius / self.stride))
         tile = min(tile, min(size) // 2)
-        # The loss asks for the true shift, not for the highest of many.
         scores = tile_scores(fixed[0], moving[0], (fixed[1], moving[1]),
                              tile, step, reach, not self.training)
         return TileMatch(

@@ -207,6 +207,10 @@ def test_cfog_turns_where_it_may():
     small = CFOGMatcher(tile=64, step=20, coarse_side=96)
     again = small.match(fixed, moving, MatchSettings(max_angle=20.))
     assert error(again, matrix) < 1
+    wide = np.pad(moving, ((0, 40), (0, 56)))
+    for one in (matcher, small):
+        assert error(one.match(fixed, wide, MatchSettings(
+            max_angle=20.)), matrix) < 1.5
     # Where the image as it lies is certain, nothing else is tried.
     here = matcher.match(*pair(), MatchSettings(max_angle=20.))
     assert here.tries == 1 and error(here) < 1

@@ -94,8 +94,25 @@ def test_a_wrong_start_costs_no_accuracy(pair):
 def test_nothing_to_go_on_stays_nothing(pair):
     image = pair[0]
     noise = np.random.default_rng(0).integers(0, 255, SIZE).astype(np.uint8)
-    found = refine(dense(TRUE), FINE, image, noise, MatchSettings(), 14.)
-    assert not estimate(found, 'affine', SIZE).ok
+    for first in (dense(TRUE), no_match('unsure')):
+        found = refine(first, FINE, image, noise, MatchSettings(), 14.)
+        for kind in ('affine', 'flow'):
+            assert not estimate(found, kind, SIZE).ok
     flat = np.full(SIZE, 7, np.uint8)
     found = refine(dense(TRUE), FINE, image, flat, MatchSettings(), 14.)
     assert not found.ok and '7 everywhere' in found.reason
+    assert 'no tiles confirm' in found.reason
+
+
+def test_images_of_other_sizes_and_colour(pair):
+    image, moving, settings = pair
+    colour = np.repeat(image[..., None], 3, 2)
+    wide = np.pad(moving.astype(np.float32), ((0, 58), (0, 116)),
+                  constant_values=np.nan)
+    known = np.pad(settings.moving_valid, ((0, 58), (0, 116)))
+    rough = dense(G.similarity(23., 1.02, (9., -7.), (111., 95.)))
+    found = refine(rough, FINE, colour, wide,
+                   MatchSettings(moving_valid=known), 14.)
+    assert found.moving_size == wide.shape
+    transform = estimate(found, 'affine', SIZE)
+    assert transform.ok and missed(transform.flow(SIZE)).max() < 1

@@ -11,6 +11,7 @@ import torch
 from soma_case import randn, tiny
 
 from osar_plugin.models.registration import GLAM, TwoBranchEncoder
+from osar_plugin.models.registration.correlation import LOWEST
 from osar_plugin.models.registration.geometry import (
     apply,
     invert,
@@ -94,16 +95,34 @@ def test_scores_find_a_shift_and_forget_what_is_masked():
     assert float(plain[0, 4, 24]) == pytest.approx(rho, abs=1e-4)
     # In the right column nothing meets data at x >= 0.
     right = other[0, 5].view(7, 7)
-    assert bool((right[:, 3:] < -1).all())
-    assert float(other.max()) <= top + 1e-4
+    assert bool((right[:, 3:] == LOWEST).all())
+    assert float(plain.max()) == pytest.approx(1, abs=1e-4)
 
 
-def test_scores_without_data_have_gradients():
+def test_training_scores_by_correlation():
+    stage = TileStage({4: 3, 8: 3}, width=4, tile=32, step=16, radius=8)
+    maps = [{s: randn(i + s, 1, 3, 64 // s, 64 // s) for s in (4, 8)}
+            for i in (0, 1)]
+    sides = [stage.describe(m) for m in maps]
+    rows = []
+    for training in (True, False):
+        match = stage.train(training)(*sides)
+        scores = tile_scores(
+            sides[0][0], sides[1][0], (sides[0][1], sides[1][1]),
+            *stage.cells, significance=not training)
+        rows.append(match.log_prob)
+        torch.testing.assert_close(match.log_prob, (
+            scores / stage.log_temperature.exp()).log_softmax(2))
+    assert not torch.allclose(*rows)
+
+
+@pytest.mark.parametrize('significance', [False, True])
+def test_scores_without_data_have_gradients(significance):
     fixed, moving = (randn(i, 1, 4, 16, 16).requires_grad_() for i in (0, 1))
     known = torch.ones(1, 1, 16, 16)
     known[..., 5:] = 0
     scores = tile_scores(fixed * known, moving * known, (known, known), 6, 5,
-                         3)
+                         3, significance)
     assert bool((scores < -3).any())
     scores.softmax(2).square().sum().backward()
     for x in (fixed, moving):
