@@ -9,6 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from rectangles import rectangles
 
 from osar_plugin.utils.geometry import similarity
 
@@ -43,13 +44,7 @@ def write(path: Path, image: np.ndarray, **profile) -> Path:
 @pytest.fixture
 def pair(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(os.path.dirname(__file__))
-    rng = np.random.default_rng(0)
-    image = np.full(SIZE, 90, np.uint8)
-    for _ in range(60):
-        box = ((rng.uniform(0, SIZE[1]), rng.uniform(0, SIZE[0])),
-               tuple(rng.uniform(8, 40, 2)), rng.uniform(0, 180))
-        cv2.fillPoly(image, [np.rint(cv2.boxPoints(box)).astype(np.int32)],
-                     int(rng.integers(20, 235)))
+    image = rectangles(SIZE, 0, longest=40)
     moving = cv2.warpAffine(image, TRUE, SIZE[::-1])
     return (write(tmp_path / 'f.tif', image),
             write(tmp_path / 'm.tif', moving), image)

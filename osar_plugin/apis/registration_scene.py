@@ -508,10 +508,10 @@ def _tiles(pair: ScenePair, matcher: Any, start: np.ndarray, k: int,
                      reason='No tile could be matched.'), (0, tried)
     fixed_points, moving_points, scores = (
         np.concatenate(part) for part in zip(*parts, strict=True))
-    return Match(fixed_points, moving_points, scores, search_area=area,
-                 redundancy=redundancy, moving_size=pair.fixed.size,
-                 tries=tries), (
-                     len(parts), tried)
+    joined = Match(
+        fixed_points, moving_points, scores, search_area=area,
+        redundancy=redundancy, moving_size=pair.fixed.size, tries=tries)
+    return joined, (len(parts), tried)
 
 
 def _joined(match: Match, tiles: tuple[int, int], kind: str, size: Size,

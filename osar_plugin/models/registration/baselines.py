@@ -38,7 +38,7 @@ from .cfog import (
     lowest,
     orientation_channels,
 )
-from .estimate import EstimateSettings, Transform, estimate
+from .estimate import Transform, uncertain_affine
 from .match import (
     SMALLEST,
     Match,
@@ -196,13 +196,10 @@ class CFOGMatcher(GreyMatcher):
 
     def _join(self, found: Match, size: tuple[int, ...],
               settings: MatchSettings) -> Transform | None:
-        """The affine of a round, however uncertain; None without one."""
-        joined = estimate(found, 'affine', (size[0], size[1]),
-                          EstimateSettings(
-                              threshold=self.threshold, hypotheses=1000,
-                              seed=settings.seed, min_inliers=4,
-                              max_chance=1e300, min_cover=0))
-        return joined if joined.ok else None
+        """The affine of a round."""
+        return uncertain_affine(
+            found, (size[0], size[1]), threshold=self.threshold,
+            hypotheses=1000, seed=settings.seed)
 
     def _reduced(self, pair: Pair, angle: float, reduction: int,
                  radius: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -200,6 +200,22 @@ def estimate(match: Match, kind: str = 'affine', size: Size | None = None,
     return found
 
 
+def uncertain_affine(match: Match, size: Size, **options: Any
+                     ) -> Transform | None:
+    """The affine of a match, however uncertain; None without one.
+
+    For what goes on from it, or compares its ``chance`` with another's.
+
+    Args:
+        match: What a matcher found.
+        size: (H, W) of the fixed image.
+        **options: Of :class:`EstimateSettings`.
+    """
+    found = estimate(match, 'affine', size, EstimateSettings(
+        min_inliers=4, max_chance=1e300, min_cover=0, **options))
+    return found if found.ok else None
+
+
 def _from_flow(match: Match, settings: EstimateSettings) -> Transform:
     """A dense flow as it is, checked by its affine."""
     flow = np.asarray(match.flow, np.float64)

@@ -18,7 +18,7 @@ from dataclasses import replace
 import numpy as np
 
 from ...utils.geometry import Size, apply
-from .estimate import EstimateSettings, Transform, estimate
+from .estimate import Transform, estimate, uncertain_affine
 from .match import (
     Match,
     Matcher,
@@ -28,13 +28,10 @@ from .match import (
     warped_onto,
 )
 
-# Of all matches, to say how certain they are; nothing is refused here.
-JUDGE = EstimateSettings(min_inliers=4, max_chance=1e300, min_cover=0)
 
-
-def refine(first: Match, fine: Matcher, fixed: np.ndarray,
-           moving: np.ndarray, settings: MatchSettings, reach: float
-           ) -> Match:
+def refine_match(first: Match, fine: Matcher, fixed: np.ndarray,
+                 moving: np.ndarray, settings: MatchSettings, reach: float
+                 ) -> Match:
     """Go on from a dense result with another matcher.
 
     Args:
@@ -54,12 +51,12 @@ def refine(first: Match, fine: Matcher, fixed: np.ndarray,
         more than ``reach``.
     """
     size = (fixed.shape[0], fixed.shape[1])
-    start = _judge(first, size)
+    start = uncertain_affine(first, size)
     near = replace(settings, max_shift=max(1., reach), max_angle=0.)
     found = [fine.match(fixed, moving, settings)]
     if start is not None and start.matrix is not None:
         found.append(_from(start.matrix, fine, fixed, moving, near))
-    judged = [_judge(match, size) for match in found]
+    judged = [uncertain_affine(match, size) for match in found]
     chances = [math.inf if one is None else one.chance for one in judged]
     best = int(np.argmin(chances))
     # Each count their own tries; the better of two is one of two tries more.
@@ -72,12 +69,6 @@ def refine(first: Match, fine: Matcher, fixed: np.ndarray,
         return points
     flow, certainty = _corrected(first, start, transform, size, reach)
     return replace(points, flow=flow, certainty=certainty)
-
-
-def _judge(match: Match, size: Size) -> Transform | None:
-    """The affine of a match, if there is one that can be."""
-    found = estimate(match, 'affine', size, JUDGE)
-    return found if found.ok else None
 
 
 def _from(matrix: np.ndarray, fine: Matcher, fixed: np.ndarray,

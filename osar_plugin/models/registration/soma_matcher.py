@@ -19,7 +19,7 @@ from ...utils.geometry import resize_flow
 from .baselines import from_flow
 from .match import Match, MatchSettings, empty_side, grey_image, no_match
 from .pyramid import MODALITIES
-from .refined import refine as go_on
+from .refined import refine_match
 
 
 @MODELS.register_module()
@@ -108,7 +108,8 @@ class SOMAMatcher:
             f'{float(found.pred_certainty.mean()):.2f}.')
         if self.fine is None:
             return match
-        return go_on(match, self.fine, fixed, moving, settings, self.reach)
+        return refine_match(
+            match, self.fine, fixed, moving, settings, self.reach)
 
     def _as_match(self, found: Any, shapes: list[Any]) -> Match:
         flow, sure = found.pred_flow.cpu(), found.pred_certainty.cpu()

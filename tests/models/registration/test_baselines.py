@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from rectangles import rectangles
 
 from osar_plugin.models.registration import (
     CallableMatcher,
@@ -35,21 +36,9 @@ ALL = {'cfog': CFOGMatcher, 'sift': SIFTMatcher, 'orb': ORBMatcher,
        'ecc': ECCMatcher, 'phase': PhaseCorrelationMatcher}
 
 
-def scene(seed=0, size=SIZE):
-    """Rectangles at all angles, as fields and buildings lie."""
-    rng = np.random.default_rng(seed)
-    image = np.full(size, 90, np.uint8)
-    for _ in range(60):
-        box = ((rng.uniform(0, size[1]), rng.uniform(0, size[0])),
-               tuple(rng.uniform(8, 50, 2)), rng.uniform(0, 180))
-        corners = np.rint(cv2.boxPoints(box)).astype(np.int32)
-        cv2.fillPoly(image, [corners], int(rng.integers(20, 235)))
-    return image
-
-
 def pair(matrix=TRUE, seed=0, radar=True):
     """A scene, and how another sensor sees it elsewhere."""
-    fixed = scene(seed)
+    fixed = rectangles(SIZE, seed)
     other = fixed
     if radar:
         # Another brightness for every grey value, and four looks.
@@ -74,7 +63,7 @@ def error(match, matrix=TRUE, size=SIZE):
 
 
 def test_channels_do_not_see_the_sign_of_an_edge():
-    image = scene().astype(np.float32)
+    image = rectangles(SIZE, 0).astype(np.float32)
     first = cfog.orientation_channels(image)
     assert first.shape == (9, *SIZE)
     for other in (255 - image, 3 * image + 7):
@@ -291,7 +280,7 @@ def test_nothing_to_match(name):
 @pytest.mark.parametrize('name', ['cfog', 'sift', 'orb', 'ecc'])
 def test_unrelated_images_are_no_match(name):
     for seed in range(2):
-        fixed, moving = scene(seed), scene(seed + 50)
+        fixed, moving = rectangles(SIZE, seed), rectangles(SIZE, seed + 50)
         match = ALL[name]().match(fixed, moving)
         if name == 'ecc' and match.ok:
             continue  # an affine of its own making proves nothing

@@ -7,6 +7,7 @@ from dataclasses import replace
 import cv2
 import numpy as np
 import pytest
+from rectangles import rectangles
 
 from osar_plugin.models.registration import (
     CFOGMatcher,
@@ -16,7 +17,7 @@ from osar_plugin.models.registration import (
 from osar_plugin.models.registration import geometry as G
 from osar_plugin.models.registration.baselines import from_flow
 from osar_plugin.models.registration.match import no_match
-from osar_plugin.models.registration.refined import refine
+from osar_plugin.models.registration.refined import refine_match
 
 SIZE = (192, 224)
 TRUE = G.similarity(25., 1., (6., -4.), (111., 95.))
@@ -25,13 +26,7 @@ TRUE = G.similarity(25., 1., (6., -4.), (111., 95.))
 @pytest.fixture(scope='module')
 def pair():
     """Rectangles, and their negative elsewhere."""
-    rng = np.random.default_rng(3)
-    image = np.full(SIZE, 90, np.uint8)
-    for _ in range(60):
-        box = ((rng.uniform(0, SIZE[1]), rng.uniform(0, SIZE[0])),
-               tuple(rng.uniform(8, 50, 2)), rng.uniform(0, 180))
-        cv2.fillPoly(image, [np.rint(cv2.boxPoints(box)).astype(np.int32)],
-                     int(rng.integers(20, 235)))
+    image = rectangles(SIZE, 3)
     moving = cv2.warpAffine(255 - image, TRUE, SIZE[::-1])
     known = cv2.warpAffine(np.ones(SIZE, np.float32), TRUE, SIZE[::-1])
     return image, moving, MatchSettings(moving_valid=known > 0.99)
@@ -57,7 +52,7 @@ def test_a_rough_start_becomes_precise(pair):
     rough = G.similarity(23., 1.02, (9., -7.), (111., 95.))
     first = dense(rough, bump=2.)
     assert missed(first.flow).mean() > 3
-    found = refine(first, FINE, *pair, reach=14.)
+    found = refine_match(first, FINE, *pair, reach=14.)
     transform = estimate(found, 'affine', SIZE)
     assert transform.ok and missed(transform.flow(SIZE)).max() < 1
     assert not estimate(FINE.match(*pair), 'affine', SIZE).ok
@@ -76,7 +71,7 @@ def test_a_wrong_start_costs_no_accuracy(pair):
     moving = cv2.warpAffine(255 - image, shift, SIZE[::-1])
     settings = replace(settings, moving_valid=None)
     wrong = dense(G.similarity(-20., 1.1, (-30., 20.), (111., 95.)))
-    found = refine(wrong, FINE, image, moving, settings, reach=14.)
+    found = refine_match(wrong, FINE, image, moving, settings, reach=14.)
     transform = estimate(found, 'affine', SIZE)
     assert transform.ok
     np.testing.assert_allclose(transform.matrix, shift, atol=0.3)
@@ -85,7 +80,8 @@ def test_a_wrong_start_costs_no_accuracy(pair):
     np.testing.assert_allclose(
         found.flow[:, far], transform.flow(SIZE)[:, far], atol=1e-3)
     # So they do where the network found nothing.
-    alone = refine(no_match('unsure'), FINE, image, moving, settings, 14.)
+    alone = refine_match(
+        no_match('unsure'), FINE, image, moving, settings, 14.)
     np.testing.assert_allclose(
         estimate(alone, 'affine', SIZE).matrix, shift, atol=0.3)
     assert alone.flow.shape == (2, *SIZE) and not alone.certainty.any()
@@ -95,11 +91,11 @@ def test_nothing_to_go_on_stays_nothing(pair):
     image = pair[0]
     noise = np.random.default_rng(0).integers(0, 255, SIZE).astype(np.uint8)
     for first in (dense(TRUE), no_match('unsure')):
-        found = refine(first, FINE, image, noise, MatchSettings(), 14.)
+        found = refine_match(first, FINE, image, noise, MatchSettings(), 14.)
         for kind in ('affine', 'flow'):
             assert not estimate(found, kind, SIZE).ok
     flat = np.full(SIZE, 7, np.uint8)
-    found = refine(dense(TRUE), FINE, image, flat, MatchSettings(), 14.)
+    found = refine_match(dense(TRUE), FINE, image, flat, MatchSettings(), 14.)
     assert not found.ok and '7 everywhere' in found.reason
     assert 'no tiles confirm' in found.reason
 
@@ -111,7 +107,7 @@ def test_images_of_other_sizes_and_colour(pair):
                   constant_values=np.nan)
     known = np.pad(settings.moving_valid, ((0, 58), (0, 116)))
     rough = dense(G.similarity(23., 1.02, (9., -7.), (111., 95.)))
-    found = refine(rough, FINE, colour, wide,
+    found = refine_match(rough, FINE, colour, wide,
                    MatchSettings(moving_valid=known), 14.)
     assert found.moving_size == wide.shape
     transform = estimate(found, 'affine', SIZE)
