@@ -145,9 +145,11 @@ def _soma_options(options: dict[str, Any]) -> dict[str, Any]:
 def _built(config: Mapping[str, Any]) -> Matcher:
     try:
         matcher: Matcher = MODELS.build(dict(config))
-    except TypeError as error:
+    except (TypeError, KeyError) as error:
+        # A KeyError is what the registry says of a type it does not know,
+        # also of one inside the config.
         raise ConfigError(
-            f'{config.get("type")} cannot be built: {error}. See its '
+            f'{config.get("type")} cannot be built: {error.args[0]}. See its '
             'arguments.') from error
     return matcher
 

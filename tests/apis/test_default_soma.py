@@ -74,3 +74,9 @@ def test_what_goes_on_is_a_matcher():
     assert build_matcher('soma', dict(refine=None)).fine is None
     with pytest.raises(ConfigError, match='no matcher'):
         build_matcher('soma', dict(refine=7))
+    for refine, said in ((dict(type='osar_plugin.CFOGMatchr'), 'CFOGMatchr'),
+                         (dict(rounds=2), '"type"')):
+        with pytest.raises(ConfigError, match=said):
+            build_matcher('soma', dict(refine=refine))
+    with pytest.raises(ConfigError, match='CFOGMatchr is not in'):
+        build_matcher(dict(type='osar_plugin.CFOGMatchr'))

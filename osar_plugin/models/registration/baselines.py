@@ -275,9 +275,7 @@ def turns(max_angle: float) -> list[float]:
 
 
 def turned(angle: float, size: tuple[int, ...]) -> np.ndarray:
-    """The affine (2, 3) of a rotation about the centre, exact for none."""
-    if not angle:
-        return np.eye(2, 3)
+    """The affine (2, 3) of a rotation about the centre."""
     return similarity(angle, centre=((size[1] - 1) / 2, (size[0] - 1) / 2))
 
 

@@ -212,6 +212,8 @@ def test_turns_are_within_half_a_step():
         wanted = np.linspace(-most, most, 91)
         away = np.abs(wanted[:, None] - angles).min(1)
         assert away.max() <= baselines.ANGLE_STEP / 2
+    # Exactly nothing, which is not resampled.
+    np.testing.assert_array_equal(baselines.turned(0., (7, 10)), np.eye(2, 3))
     with pytest.raises(ConfigError, match='max_angle'):
         MatchSettings(max_angle=-1.)
 
