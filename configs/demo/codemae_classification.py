@@ -75,11 +75,12 @@ max_epochs = 30
 optim_wrapper = dict(
     _delete_=True,
     type='mmengine.OptimWrapper',
-    constructor='osar_plugin.MergedGroupsConstructor',
+    constructor='osar_plugin.LayerDecayConstructor',
     optimizer=dict(
         type='mmengine.AdamW', lr=1e-3, betas=(0.9, 0.999),
         weight_decay=0.05),
-    paramwise_cfg=dict(flat_decay_mult=0.))
+    # From scratch there is nothing in the first layers to be kept.
+    paramwise_cfg=dict(decay_rate=1.))
 param_scheduler = [
     dict(
         type='mmengine.LinearLR',
