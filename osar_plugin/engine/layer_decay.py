@@ -20,7 +20,7 @@ from ..utils.errors import ConfigError
 from .constructors import MergedGroupsConstructor, merge_groups
 
 RULES = ('codemae', 'hivit', 'vit')
-KEYS = ('decay_rate', 'num_layers', 'rule')
+KEYS = ('decay_rate', 'num_layers', 'rule', 'rescale_to')
 
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
@@ -36,6 +36,12 @@ class LayerDecayConstructor(MergedGroupsConstructor):
       (BEiT, MAE). See ``layer_id`` of the backbones.
     * ``num_layers``: As in the published configs, two less than there are
       ids (31 for iTPN-B); None to take it from the backbone.
+    * ``rescale_to``: Steps of the network that ``decay_rate`` was chosen
+      for. Over the ``n - 1`` steps of this one the rate falls as much as
+      over those, each having ``decay_rate ** (rescale_to / (n - 1))``. The
+      fine-tuning of iTPN and HiViT as classifiers has 13, as many as a
+      ViT-B; with ``num_layers=32``, iTPN-B has its 33 steps there, too.
+      None, as in CoDe-MAE's recipes, to take the rate as it is.
 
     Parameters with one axis, biases, tokens (``*_token``) and position
     tables (``*pos_embed``) have no weight decay (official code).
@@ -52,7 +58,7 @@ class LayerDecayConstructor(MergedGroupsConstructor):
                    prefix: str = '',
                    is_dcn_module: int | float | None = None) -> None:
         """Collect the groups of a model; see the base class."""
-        rate, rule, wanted = self._settings()
+        rate, rule, wanted, rescale_to = self._settings()
         ids, count = layer_ids(module, rule)
         if wanted is not None:
             if wanted + 2 < count:
@@ -61,6 +67,8 @@ class LayerDecayConstructor(MergedGroupsConstructor):
                     f'{wanted + 2} depths and the backbone has {count} by '
                     f'the rule {rule!r}. Use {count - 2} or leave it out.')
             count = wanted + 2
+        if rescale_to is not None and count > 1:
+            rate = rate**(rescale_to / (count - 1))
         for name, parameter in module.named_parameters():
             if not parameter.requires_grad:
                 continue
@@ -76,10 +84,10 @@ class LayerDecayConstructor(MergedGroupsConstructor):
         params[:] = merge_groups(params)
         print_log(
             f'Layer decay: {len(params)} parameter groups of {count} depths, '
-            f'learning rates from {min(g["lr"] for g in params):.3g} to '
+            f'{rate:.4g} from each to the one before, learning rates from {min(g["lr"] for g in params):.3g} to '
             f'{max(g["lr"] for g in params):.3g}', logger='current')
 
-    def _settings(self) -> tuple[float, str, int | None]:
+    def _settings(self) -> tuple[float, str, int | None, int | None]:
         given = dict(self.paramwise_cfg)
         unknown = sorted(set(given) - set(KEYS))
         if unknown or 'decay_rate' not in given:
@@ -92,14 +100,16 @@ class LayerDecayConstructor(MergedGroupsConstructor):
                 f'paramwise_cfg.rule={rule!r} is none of '
                 f'{", ".join(map(repr, RULES))}.')
         rate, layers = given['decay_rate'], given.get('num_layers')
-        if type(rate) not in (int, float) or type(layers) not in (
-                int, type(None)):
+        steps = given.get('rescale_to')
+        if type(rate) not in (int, float) or {type(layers), type(steps)} - {
+                int, type(None)}:
             raise ConfigError(
                 f'paramwise_cfg={given!r}: expected a number for decay_rate '
-                'and a whole one or None for num_layers.')
+                'and a whole one or None for num_layers and rescale_to.')
         require_range(0, 1, without=(0, ), decay_rate=rate)
         require_range(0, 2**12, num_layers=layers)
-        return rate, rule, layers
+        require_range(1, 2**12, rescale_to=steps)
+        return rate, rule, layers, steps
 
 
 def layer_ids(model: nn.Module,

@@ -160,7 +160,7 @@ def _paramwise_cfg(
 
 def _layer_decay(
         decay_rate: float, num_layers: int | None = None,
-        rule: str = 'codemae') -> None: ...
+        rule: str = 'codemae', rescale_to: int | None = None) -> None: ...
 
 
 def _custom_keys(

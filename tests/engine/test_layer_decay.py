@@ -81,6 +81,21 @@ def test_only_attention_blocks_count_in_hivit():
     assert found['head.weight'][0] == 1.
 
 
+def test_rescaled_as_in_the_fine_tuning_of_itpn():
+    """33 steps that take as much as the 13 of a ViT-B do."""
+    found = settings_of(
+        Detector(ITPN(**TINY)), num_layers=32, rescale_to=13)
+    step = 0.85**(13 / 33)
+    for name, steps in {
+            'absolute_pos_embed': 33, 'blocks.0.mlp.fc1.weight': 32,
+            'blocks.7.reduction.weight': 25, 'blocks.31.mlp.fc2.weight': 1,
+            'split_16to8.reduction.weight': 0}.items():
+        assert found[f'backbone.{name}'][0] == pytest.approx(step**steps)
+    assert found['backbone.absolute_pos_embed'][0] == pytest.approx(0.85**13)
+    whole = settings_of(Detector(ITPN(**TINY)), rescale_to=32)
+    assert whole == settings_of(Detector(ITPN(**TINY)))
+
+
 def test_more_depths_than_the_backbone_has():
     """What lies behind the blocks has the last id in any case."""
     found = settings_of(Detector(ITPN(**TINY)), num_layers=40)
@@ -118,6 +133,8 @@ def test_groups_are_merged():
     (dict(rule='beit'), "rule='beit'"),
     (dict(num_layers=30), 'num_layers=30.*33.*Use 31'),
     (dict(num_layers=31.5), '31.5'),
+    (dict(rescale_to=0), 'rescale_to=0'),
+    (dict(rescale_to=13.5), '13.5.*rescale_to'),
     (dict(custom_keys={}), 'custom_keys')])
 def test_bad_settings(paramwise, message):
     with pytest.raises(ConfigError, match=message):
