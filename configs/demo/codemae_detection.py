@@ -16,6 +16,9 @@ _base_ = [
 data_root = 'data/demo/Detection/DIOR'
 dim = 64
 model = dict(
+    # Of the rendered images: the pre-training, too, has seen them with a mean
+    # of 0 and a deviation of 1.
+    data_preprocessor=dict(mean=[68., 75., 63.], std=[51., 48., 40.]),
     # The backbone of codemae_ospretrain.py.
     backbone=dict(
         _delete_=True,

@@ -64,7 +64,10 @@ class Task(NamedTuple):
     options: tuple[str, ...] = ()
 
 
-_SAR = ('model.backbone.modality=sar', *(
+# Mean and deviation of the SAR scenes in place of the optical ones'.
+_SAR = ('model.data_preprocessor.mean=[66.0,66.0,66.0]',
+        'model.data_preprocessor.std=[34.0,34.0,34.0]',
+        'model.backbone.modality=sar', *(
     f'{split}_dataloader.dataset.modality=sar'
     for split in ('train', 'val', 'test')))
 TASKS = {
