@@ -19,7 +19,7 @@ from ..utils.config_values import require_range
 from ..utils.errors import ConfigError
 from .constructors import MergedGroupsConstructor, merge_groups
 
-RULES = ('codemae', 'hivit', 'vit')
+RULES = ('codemae', 'hivit', 'itpn', 'vit')
 KEYS = ('decay_rate', 'num_layers', 'rule', 'rescale_to')
 
 
@@ -32,19 +32,22 @@ class LayerDecayConstructor(MergedGroupsConstructor):
     * ``decay_rate``: Factor from a layer to the one before it.
     * ``rule``: ``'codemae'`` (default): ids and scales of the published
       detectors, segmentors, classifiers and damage mappers (33 ids for
-      iTPN-B); ``'hivit'``: of HiViT's own code; ``'vit'``: of plain ViTs
-      (BEiT, MAE). See ``layer_id`` of the backbones.
+      iTPN-B); ``'hivit'``: of HiViT's own code; ``'itpn'``: of iTPN's
+      classifiers; ``'vit'``: of plain ViTs (BEiT, MAE). See ``layer_id`` of
+      the backbones.
     * ``num_layers``: As in the published configs, two less than there are
       ids (31 for iTPN-B); None to take it from the backbone.
     * ``rescale_to``: Steps of the network that ``decay_rate`` was chosen
-      for. Over the ``n - 1`` steps of this one the rate falls as much as
-      over those, each having ``decay_rate ** (rescale_to / (n - 1))``. The
-      fine-tuning of iTPN and HiViT as classifiers has 13, as many as a
-      ViT-B; with ``num_layers=32``, iTPN-B has its 33 steps there, too.
-      None, as in CoDe-MAE's recipes, to take the rate as it is.
+      for; over the ``n - 1`` steps of this one the rate falls as much as
+      over those, by ``decay_rate ** (rescale_to / (n - 1))`` a step.
+      Classifiers of iTPN: 13, the steps of a ViT-B, with ``rule='itpn'``;
+      its segmentors: 13 and 33, which is ``decay_rate=0.85 ** (13 / 33)``
+      without this argument. None, as in CoDe-MAE's recipes, takes the rate
+      as it is.
 
-    Parameters with one axis, biases, tokens (``*_token``) and position
-    tables (``*pos_embed``) have no weight decay (official code).
+    Parameters with one axis, biases, tokens (``*_token``) and tables of
+    positions (``*pos_embed``, ``*relative_position_bias_table``) have no
+    weight decay (official code). The log has a line for each depth.
 
     Raises:
         ConfigError: If an entry is unknown, missing or out of range, the
@@ -69,23 +72,29 @@ class LayerDecayConstructor(MergedGroupsConstructor):
             count = wanted + 2
         if rescale_to is not None and count > 1:
             rate = rate**(rescale_to / (count - 1))
+        steps: dict[int, list[bool]] = {}
         for name, parameter in module.named_parameters():
             if not parameter.requires_grad:
                 continue
             number = ids[name]
             depth = count - 1 if number is None else number
+            scale = rate**(count - 1 - depth)
+            decays = has_weight_decay(name, parameter.ndim)
             group: dict[str, Any] = dict(
-                params=[parameter],
-                lr=self.base_lr * rate**(count - 1 - depth))
+                params=[parameter], lr=self.base_lr * scale)
             if self.base_wd is not None:
-                decays = has_weight_decay(name, parameter.ndim)
                 group['weight_decay'] = self.base_wd if decays else 0.
             params.append(group)
+            steps.setdefault(depth, []).append(decays)
         params[:] = merge_groups(params)
         print_log(
-            f'Layer decay: {len(params)} parameter groups of {count} depths, '
-            f'{rate:.4g} from each to the one before, learning rates from {min(g["lr"] for g in params):.3g} to '
-            f'{max(g["lr"] for g in params):.3g}', logger='current')
+            f'Layer decay: {len(params)} parameter groups of {count} depths'
+            + ''.join(
+                f'\n  depth {depth}: {rate**(count - 1 - depth):.6f} of '
+                f'{self.base_lr:g}, {sum(decays)} tensors with weight decay, '
+                f'{len(decays) - sum(decays)} without'
+                for depth, decays in sorted(steps.items())),
+            logger='current')
 
     def _settings(self) -> tuple[float, str, int | None, int | None]:
         given = dict(self.paramwise_cfg)
@@ -154,4 +163,5 @@ def has_weight_decay(name: str, ndim: int) -> bool:
         name: Of the parameter.
         ndim: Its number of axes.
     """
-    return ndim > 1 and not name.endswith(('.bias', '_token', 'pos_embed'))
+    return ndim > 1 and not name.endswith(
+        ('.bias', '_token', 'pos_embed', 'relative_position_bias_table'))

@@ -81,19 +81,42 @@ def test_only_attention_blocks_count_in_hivit():
     assert found['head.weight'][0] == 1.
 
 
-def test_rescaled_as_in_the_fine_tuning_of_itpn():
-    """33 steps that take as much as the 13 of a ViT-B do."""
+def test_classifiers_of_itpn():
+    """31 steps, PatchMerge not counted, that take as much as 13 of 0.85."""
     found = settings_of(
-        Detector(ITPN(**TINY)), num_layers=32, rescale_to=13)
-    step = 0.85**(13 / 33)
-    for name, steps in {
-            'absolute_pos_embed': 33, 'blocks.0.mlp.fc1.weight': 32,
-            'blocks.7.reduction.weight': 25, 'blocks.31.mlp.fc2.weight': 1,
-            'split_16to8.reduction.weight': 0}.items():
-        assert found[f'backbone.{name}'][0] == pytest.approx(step**steps)
-    assert found['backbone.absolute_pos_embed'][0] == pytest.approx(0.85**13)
+        Detector(ITPN(**TINY)), rule='itpn', rescale_to=13)
+    for name, scale in {
+            'absolute_pos_embed': .120905, 'blocks.0.mlp.fc1.weight': .129433,
+            'blocks.2.mlp.fc1.weight': .148334,
+            'blocks.3.reduction.weight': .148334,
+            'blocks.4.mlp.fc1.weight': 0.85**(13 * 27 / 31),
+            'blocks.31.mlp.fc2.weight': .934117,
+            'split_16to8.reduction.weight': 1.}.items():
+        assert found[f'backbone.{name}'][0] == pytest.approx(scale, abs=5e-7)
     whole = settings_of(Detector(ITPN(**TINY)), rescale_to=32)
     assert whole == settings_of(Detector(ITPN(**TINY)))
+
+
+def test_the_log_has_a_line_for_each_depth(monkeypatch):
+    lines = []
+    monkeypatch.setattr(
+        'osar_plugin.engine.layer_decay.print_log',
+        lambda text, **_: lines.extend(text.splitlines()))
+    settings_of(Detector(ITPN(**TINY)))
+    assert lines[0].endswith('66 parameter groups of 33 depths')
+    assert len(lines) == 34
+    assert lines[1].startswith('  depth 0: 0.005513 of 1, ')
+    assert lines[2].startswith('  depth 1: 0.006486 of 1, ')
+    assert lines[33].startswith('  depth 32: 1.000000 of 1, ')
+    # Two patch embeddings; their biases and norms, and the position table.
+    assert lines[1].endswith('2 tensors with weight decay, 7 without')
+
+
+def test_tables_of_relative_positions_do_not_decay():
+    found = settings_of(Detector(HiViT(
+        dict(embed_dim=32, depths=(1, 1, 2), num_heads=2), rpe=True)))
+    name = 'backbone.blocks.6.attn.relative_position_bias_table'
+    assert found[name][1] == 0.
 
 
 def test_more_depths_than_the_backbone_has():

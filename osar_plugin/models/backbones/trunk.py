@@ -335,11 +335,13 @@ class HierarchicalTrunk(PretrainedBackbone):
         1 + i for ``blocks.i`` with PatchMerge counted; the last block has
         the last id. ``'hivit'`` (official code): only attention blocks
         count, what comes before them is 0, and the last id is behind the
-        last block.
+        last block. ``'itpn'`` (iTPN's classifiers): as ``'codemae'``, but a
+        PatchMerge has the id of the block before it, and the last id is
+        behind the last block.
 
         Args:
             name: Of a parameter, without the name of the backbone.
-            rule: ``'codemae'`` or ``'hivit'``.
+            rule: ``'codemae'``, ``'hivit'`` or ``'itpn'``.
 
         Returns:
             None for what is behind the blocks and has the last id.
@@ -347,7 +349,7 @@ class HierarchicalTrunk(PretrainedBackbone):
         Raises:
             ConfigError: For another rule.
         """
-        check_word('rule', rule, ('codemae', 'hivit'))
+        check_word('rule', rule, ('codemae', 'hivit', 'itpn'))
         if name.startswith(('patch_embed', 'absolute_pos_embed')):
             return 0
         parts = name.split('.')
@@ -356,12 +358,17 @@ class HierarchicalTrunk(PretrainedBackbone):
         index = int(parts[1])
         if rule == 'codemae':
             return index + 1
+        if rule == 'itpn':
+            return index + 1 - sum(merge <= index for merge in self.merges)
         return max(index - self.first_main + 1, 0)
 
     def num_layers(self, rule: str = 'codemae') -> int:
         """How many depths :meth:`layer_id` tells apart."""
+        check_word('rule', rule, ('codemae', 'hivit', 'itpn'))
         if rule == 'codemae':
             return len(self.blocks) + 1
+        if rule == 'itpn':
+            return len(self.blocks) - len(self.merges) + 2
         return self.depth + 2
 
     def _frozen_parts(self) -> list[nn.Module]:
