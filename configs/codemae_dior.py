@@ -3,9 +3,8 @@
 _base_ = [
     '_base_/models/codemae_faster_rcnn.py',
     '_base_/datasets/dior_detection.py', '_base_/schedules/detection_1x.py',
-    '_base_/default_runtime.py'
+    '_base_/detection_runtime.py'
 ]
 
-default_scope = 'mmdet'
 default_hooks = dict(
     checkpoint=dict(save_best='coco/bbox_mAP_50', rule='greater'))

@@ -7,10 +7,9 @@
 #       --dataset FUSARShip --folder Train --shots 10 40 --seeds 0 1 2 3 4
 _base_ = [
     '_base_/models/classifier_itpn.py', '_base_/datasets/targets_sar.py',
-    '_base_/schedules/few_shot_60e.py', '_base_/default_runtime.py'
+    '_base_/schedules/few_shot_60e.py', '_base_/classification_runtime.py'
 ]
 
-default_scope = 'mmpretrain'
 model = dict(
     data_preprocessor=dict(
         num_classes=10,

@@ -6,29 +6,18 @@
 # codemae_loveda_val.py keeps val apart.
 _base_ = [
     '_base_/models/upernet_itpn.py', '_base_/datasets/loveda.py',
-    '_base_/schedules/loveda_10k.py', '_base_/default_runtime.py'
+    '_base_/schedules/loveda_10k.py', '_base_/segmentation_runtime.py'
 ]
 
-default_scope = 'mmseg'
-log_processor = dict(by_epoch=False)
 
 train_dataloader = dict(dataset=dict(splits=['train', 'val']))
 val_cfg = None
 val_dataloader = None
 val_evaluator = None
-test_dataloader = dict(
-    dataset=dict(
-        splits=['test'],
-        pipeline=[
-            dict(type='mmengine.LoadImageFromFile'),
-            dict(type='mmengine.Resize', scale=(1024, 1024), keep_ratio=True),
-            dict(type='mmseg.PackSegInputs'),
-        ]))
+test_dataloader = dict(dataset=dict(splits=['test']))
 test_evaluator = dict(
     _delete_=True,
     type='osar_plugin.LoveDASubmission',
     out_file='work_dirs/loveda_submission.zip')
 # There is nothing to evaluate: the last checkpoint is the result.
-default_hooks = dict(
-    logger=dict(log_metric_by_epoch=False),
-    checkpoint=dict(by_epoch=False, interval=1000, save_best=None))
+default_hooks = dict(checkpoint=dict(save_best=None))

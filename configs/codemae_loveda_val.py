@@ -3,11 +3,5 @@
 # the figure of the last one is not.
 _base_ = [
     '_base_/models/upernet_itpn.py', '_base_/datasets/loveda.py',
-    '_base_/schedules/loveda_10k.py', '_base_/default_runtime.py'
+    '_base_/schedules/loveda_10k.py', '_base_/segmentation_runtime.py'
 ]
-
-default_scope = 'mmseg'
-log_processor = dict(by_epoch=False)
-default_hooks = dict(
-    logger=dict(log_metric_by_epoch=False),
-    checkpoint=dict(by_epoch=False, interval=1000, save_best='mIoU'))

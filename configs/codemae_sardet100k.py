@@ -3,7 +3,7 @@
 _base_ = [
     '_base_/models/codemae_faster_rcnn.py',
     '_base_/datasets/sardet100k_detection.py',
-    '_base_/schedules/detection_3x.py', '_base_/default_runtime.py'
+    '_base_/schedules/detection_3x.py', '_base_/detection_runtime.py'
 ]
 
 model = dict(
@@ -12,6 +12,5 @@ model = dict(
     backbone=dict(modality='sar'),
     roi_head=dict(bbox_head=dict(num_classes=6)))
 
-default_scope = 'mmdet'
 default_hooks = dict(
     checkpoint=dict(save_best='coco/bbox_mAP', rule='greater'))

@@ -3,7 +3,7 @@
 # baseline without a hierarchy.
 _base_ = [
     '_base_/models/faster_rcnn.py', '_base_/datasets/sardet100k_detection.py',
-    '_base_/schedules/detection_3x.py', '_base_/default_runtime.py'
+    '_base_/schedules/detection_3x.py', '_base_/detection_runtime.py'
 ]
 
 model = dict(
@@ -25,6 +25,5 @@ model = dict(
 optim_wrapper = dict(
     optimizer=dict(lr=1e-4), paramwise_cfg=dict(decay_rate=0.9, rule='vit'))
 
-default_scope = 'mmdet'
 default_hooks = dict(
     checkpoint=dict(save_best='coco/bbox_mAP', rule='greater'))

@@ -1,18 +1,22 @@
-"""Evaluate a model: the retrieval table, and what it is made of."""
+"""Evaluate a model: its figures, and what they are made of."""
 
 from __future__ import annotations
 
 import argparse
 import copy
+import json
 import os
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config, DictAction
-from mmengine.model import is_model_wrapper
+from mmengine.dist import is_main_process
 from mmengine.runner import Runner
 
+from osar_plugin.evaluation.reid import ReIDMetric
+from osar_plugin.io import atomic_write
 from osar_plugin.utils import launch
+from osar_plugin.utils.checkpoint import bare_model, watch_loading
 from osar_plugin.utils.config import (
     accepted_arguments,
     find_type,
@@ -24,6 +28,19 @@ from osar_plugin.utils.errors import ConfigError
 from osar_plugin.utils.work_dir import checkpoint_file
 
 UNTRAINED = 'untrained'
+# Visualizer, hook and what makes it draw (None: the folder) of the toolboxes.
+TOOLBOXES: dict[str, tuple[str, str, dict[str, Any]]] = {
+    'mmdet': ('mmdet.DetLocalVisualizer', 'mmdet.DetVisualizationHook',
+              dict(draw=True, test_out_dir=None)),
+    'mmseg': ('mmseg.SegLocalVisualizer', 'mmseg.SegVisualizationHook',
+              dict(draw=True)),
+    'mmpretrain': ('mmpretrain.UniversalVisualizer',
+                   'mmpretrain.VisualizationHook',
+                   dict(enable=True, interval=1, out_dir=None))}
+# What draws the results of our own models.
+DRAWN_BY = dict(
+    dict.fromkeys(('SDFNet', 'TransOSS'), 'osar_plugin.ReIDVisualizationHook'),
+    DamageFormer='osar_plugin.DamageVisualizationHook')
 
 
 def parse_args() -> argparse.Namespace:
@@ -41,14 +58,17 @@ def parse_args() -> argparse.Namespace:
         '--data-root', help="data folder, in place of the config's")
     parser.add_argument(
         '--out',
-        help='folder for table.md, results.json and per_query.csv')
+        help='folder for table.md and results.json, and, by the task, '
+        'per_query.csv, detections or label maps')
     parser.add_argument(
         '--show-dir',
-        help='folder for ranked lists of some queries and CMC curves')
+        help='folder for pictures: ranked lists of some queries and CMC '
+        'curves, or images with their boxes, maps or classes')
     parser.add_argument(
         '--rerank',
         action='store_true',
-        help='k-reciprocal re-ranking beside the plain figures')
+        help='re-identification: k-reciprocal re-ranking beside the plain '
+        'figures')
     parser.add_argument(
         '--amp',
         action='store_true',
@@ -71,13 +91,13 @@ def parse_args() -> argparse.Namespace:
     return args
 
 
-def set_on_metrics(cfg: Config, flag: str, key: str, value: Any) -> None:
+def set_on_metrics(cfg: Config, key: str, value: Any) -> bool:
     """Set an argument of every metric of the test that takes it.
 
     What the config or --cfg-options gave it stays.
 
-    Raises:
-        ConfigError: If none does.
+    Returns:
+        Whether one does.
     """
     metrics = cfg.test_evaluator
     if not isinstance(metrics, (list, tuple)):
@@ -90,24 +110,81 @@ def set_on_metrics(cfg: Config, flag: str, key: str, value: Any) -> None:
             if key in accepted_arguments(target)[0]:
                 metric[key] = metric.get(key) or value
                 found = True
-    if not found:
+    return found
+
+
+def write_to(cfg: Config, folder: str) -> None:
+    """Let metrics write what they know of single images.
+
+    Raises:
+        ConfigError: If a file is named where a folder is expected.
+    """
+    if Path(folder).suffix in ('.pkl', '.pickle', '.json'):
         raise ConfigError(
-            f'{flag}: no metric of {cfg.filename} takes {key!r}; '
-            'osar_plugin.ReIDMetric does.')
+            f'--out {folder}: expected a folder, which gets results.json, '
+            'table.md and what the metrics know of single images.')
+    set_on_metrics(cfg, 'out_dir', folder)
+    # Of mmdet's metrics, and of mmseg's.
+    set_on_metrics(cfg, 'outfile_prefix', str(Path(folder, 'detections')))
+    if cfg.get('default_scope') == 'mmseg':
+        set_on_metrics(cfg, 'output_dir', str(Path(folder, 'maps')))
+
+
+def write_figures(runner: Runner, figures: dict[str, Any],
+                  folder: str) -> None:
+    """Write results.json and table.md where no metric does so itself."""
+    path = Path(folder)
+    if not is_main_process() or any(
+            isinstance(metric, ReIDMetric)
+            for metric in runner.test_loop.evaluator.metrics):
+        return
+    plain = {key: value.item() if hasattr(value, 'item') else value
+             for key, value in figures.items()}
+    with atomic_write(path / 'results.json') as file:
+        json.dump(plain, file, indent=2)
+        file.write('\n')
+    with atomic_write(path / 'table.md') as file:
+        file.write('| figure | value |\n|---|--:|\n' + ''.join(
+            f'| {key} | {value:.4f} |\n' if isinstance(value, float) else
+            f'| {key} | {value} |\n' for key, value in plain.items()))
 
 
 def show_in(cfg: Config, folder: str) -> None:
-    """Let the test draw, with the settings that the config has for it."""
-    name = 'osar_plugin.ReIDVisualizationHook'
+    """Let the test draw, with the settings that the config has for it.
+
+    Raises:
+        ConfigError: If there is nothing that draws this model's results.
+    """
+    scope = cfg.get('default_scope')
+    if scope in TOOLBOXES:
+        kind, hook, switch = TOOLBOXES[scope]
+        settings = dict(cfg.get('default_hooks') or {})
+        own = settings.get('visualization') or dict(type=hook)
+        target = str(Path(folder).resolve())
+        cfg.default_hooks = dict(settings, visualization=dict(
+            own, **{key: target if value is None else value
+                    for key, value in switch.items()}))
+        cfg.visualizer = dict(
+            type=kind, save_dir=target,
+            vis_backends=[dict(type='mmengine.LocalVisBackend')])
+        return
+    model = str(cfg.model.get('type')).rpartition('.')[2]
+    name = DRAWN_BY.get(model)
+    if name is None:
+        raise ConfigError(
+            f'--show-dir: the results of {model} are not drawn by this '
+            'tool; those of ship re-identification, building damage, '
+            'detection, segmentation and classification are. See README.md '
+            'for the tools that draw others.')
     hooks = [dict(hook) for hook in cfg.get('custom_hooks') or []]
-    own = [
+    own_hooks = [
         hook for hook in hooks
         if hook.get('type') in (name, name.partition('.')[2])]
-    if not own:
-        own = [dict(type=name)]
-        hooks += own
-    for hook in own:
-        hook['out_dir'] = folder
+    if not own_hooks:
+        own_hooks = [dict(type=name)]
+        hooks += own_hooks
+    for one in own_hooks:
+        one['out_dir'] = folder
     # A config copies what it is given.
     cfg.custom_hooks = hooks
 
@@ -122,16 +199,15 @@ def merge_args(cfg: Config, args: argparse.Namespace) -> None:
     if args.data_root:
         set_data_root(cfg, args.data_root)
     if args.out:
-        if Path(args.out).suffix in ('.pkl', '.pickle', '.json'):
-            raise ConfigError(
-                f'--out {args.out}: expected a folder, which gets table.md, '
-                'results.json and per_query.csv.')
-        set_on_metrics(cfg, '--out', 'out_dir', args.out)
+        write_to(cfg, args.out)
     if args.show_dir:
         show_in(cfg, args.show_dir)
-    if args.rerank:
-        set_on_metrics(cfg, '--rerank', 'rerank', {})
+    if args.rerank and not set_on_metrics(cfg, 'rerank', {}):
+        raise ConfigError(
+            f'--rerank: no metric of {cfg.filename} re-ranks; '
+            'osar_plugin.ReIDMetric does.')
     if args.amp:
+        launch.check_amp(cfg)
         # MMEngine's name; on a CPU it means bfloat16.
         cfg.test_cfg['fp16'] = True
 
@@ -145,17 +221,18 @@ def main() -> None:
     merge_args(cfg, args)
     launch.prepare_runtime(cfg, args.launcher)
     runner = Runner.from_cfg(cfg)
-    model = runner.model
-    if is_model_wrapper(model):
-        model = model.module
+    model = bare_model(runner)
     if cfg.load_from is None:
         model.init_weights()
     else:
+        watch_loading(model)
         runner.load_or_resume()
         # MMEngine would evaluate what is left of a partial match.
         if getattr(model, 'load_report', None) is not None:
             model.load_report.require_complete()
-    runner.test()
+    figures = runner.test()
+    if args.out:
+        write_figures(runner, figures, args.out)
 
 
 if __name__ == '__main__':

@@ -14,7 +14,12 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 from osar_plugin.utils import launch
-from osar_plugin.utils.checkpoint import find_checkpoint, read_checkpoint
+from osar_plugin.utils.checkpoint import (
+    bare_model,
+    find_checkpoint,
+    read_checkpoint,
+    watch_loading,
+)
 from osar_plugin.utils.config import load_config, require_parts, set_data_root
 from osar_plugin.utils.errors import CheckpointError, ConfigError
 
@@ -190,7 +195,10 @@ def main() -> None:
     if cfg.get('resume') and cfg.get('load_from'):
         check_resumable(cfg.load_from)
     launch.prepare_runtime(cfg, args.launcher)
-    build_runner(cfg).train()
+    runner = build_runner(cfg)
+    if cfg.get('load_from') and isinstance(runner, Runner):
+        watch_loading(bare_model(runner), partial=not cfg.get('resume'))
+    runner.train()
 
 
 if __name__ == '__main__':

@@ -7,10 +7,10 @@
 # From the demo's own pre-training: as in codemae_segmentation.py.
 _base_ = [
     '../_base_/models/classifier_itpn.py',
-    '../_base_/schedules/finetune_100e.py', '../_base_/default_runtime.py'
+    '../_base_/schedules/finetune_100e.py',
+    '../_base_/classification_runtime.py'
 ]
 
-default_scope = 'mmpretrain'
 num_classes = 7
 model = dict(
     data_preprocessor=dict(
@@ -63,7 +63,8 @@ val_dataloader = dict(
         **dataset,
         list_file='scenes_test.txt',
         pipeline=[
-            dict(type='mmpretrain.LoadImageFromFile'),
+            # The bare name, which inferencers of MMPretrain look for.
+            dict(type='LoadImageFromFile'),
             dict(type='mmpretrain.Resize', scale=(64, 64)),
             dict(type='mmpretrain.PackInputs'),
         ]))

@@ -10,7 +10,7 @@
 _base_ = [
     '../_base_/models/codemae_faster_rcnn.py',
     '../_base_/datasets/dior_detection.py',
-    '../_base_/schedules/detection_1x.py', '../_base_/default_runtime.py'
+    '../_base_/schedules/detection_1x.py', '../_base_/detection_runtime.py'
 ]
 
 data_root = 'data/demo/Detection/DIOR'
@@ -59,7 +59,8 @@ train_pipeline = [
     dict(type='mmdet.PackDetInputs'),
 ]
 test_pipeline = [
-    dict(type='mmengine.LoadImageFromFile'),
+    # The bare name, which inferencers of MMDetection look for.
+    dict(type='LoadImageFromFile'),
     dict(type='mmdet.Resize', scale=image_size, keep_ratio=True),
     dict(type='mmdet.PackDetInputs', meta_keys=test_keys),
 ]
@@ -96,7 +97,6 @@ param_scheduler = [
 ]
 train_cfg = dict(max_epochs=max_epochs, val_interval=4)
 
-default_scope = 'mmdet'
 default_hooks = dict(
     logger=dict(interval=10),
     checkpoint=dict(

@@ -6,11 +6,9 @@
 #     model.backbone.init_cfg.checkpoint=work_dirs/codemae_ospretrain/FILE
 _base_ = [
     '../_base_/models/upernet_itpn.py', '../_base_/datasets/loveda.py',
-    '../_base_/schedules/loveda_10k.py', '../_base_/default_runtime.py'
+    '../_base_/schedules/loveda_10k.py', '../_base_/segmentation_runtime.py'
 ]
 
-default_scope = 'mmseg'
-log_processor = dict(by_epoch=False)
 
 norm_cfg = dict(type='BN', requires_grad=True)  # one process
 tile = (128, 128)
@@ -54,17 +52,17 @@ train_dataloader = dict(
                 type='mmengine.RandomFlip', prob=0.5, direction='vertical'),
             dict(type='mmseg.PackSegInputs'),
         ]))
+test_pipeline = [
+    # The bare name, which inferencers of MMSegmentation look for.
+    dict(type='LoadImageFromFile'),
+    dict(type='osar_plugin.LoadLabelMap', num_classes=7, optional=True),
+    dict(type='mmseg.PackSegInputs'),
+]
 evaluated = dict(
     batch_size=8,
     num_workers=0,
     persistent_workers=False,
-    dataset=dict(
-        data_root='data/demo/LoveDA',
-        pipeline=[
-            dict(type='mmengine.LoadImageFromFile'),
-            dict(type='osar_plugin.LoadLabelMap', num_classes=7),
-            dict(type='mmseg.PackSegInputs'),
-        ]))
+    dataset=dict(data_root='data/demo/LoveDA', pipeline=test_pipeline))
 val_dataloader = evaluated
 test_dataloader = evaluated
 
@@ -94,8 +92,5 @@ param_scheduler = [
         by_epoch=False),
 ]
 train_cfg = dict(max_iters=max_iters, val_interval=1000)
-default_hooks = dict(
-    logger=dict(interval=50, log_metric_by_epoch=False),
-    checkpoint=dict(by_epoch=False, interval=1000, save_best='mIoU'))
 auto_scale_lr = dict(base_batch_size=8)
 randomness = dict(seed=0)

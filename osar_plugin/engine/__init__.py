@@ -5,6 +5,7 @@ from __future__ import annotations
 from .checkpointing import AtomicCheckpointHook
 from .checks import DataCheckHook
 from .constructors import MergedGroupsConstructor
+from .damage_visualization import DamageVisualizationHook
 from .guards import BadSampleHook, InvalidLossHook
 from .latent_statistics import LatentStatisticsHook
 from .layer_decay import LayerDecayConstructor
@@ -19,8 +20,9 @@ from .visualization import ReIDVisualizationHook
 
 __all__ = [
     'AtomicCheckpointHook', 'BadSampleHook', 'BridgeEMAHook',
-    'CPUAmpOptimWrapper', 'DataCheckHook', 'ExactResumeHook',
-    'InvalidLossHook', 'LatentStatisticsHook', 'LayerDecayConstructor',
+    'CPUAmpOptimWrapper', 'DamageVisualizationHook', 'DataCheckHook',
+    'ExactResumeHook', 'InvalidLossHook', 'LatentStatisticsHook',
+    'LayerDecayConstructor',
     'MergedGroupsConstructor', 'PreemptionHook', 'PseudoSARHook',
     'ReIDVisualizationHook', 'TrainingPlateauLR', 'WarmupCosineLR',
     'wrap_blocks'

@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 from mmengine.logging import print_log
+from mmengine.model import is_model_wrapper
 from torch import Tensor, nn
 
 from ..io import atomic_write
@@ -25,11 +26,11 @@ from .remote import fetch_checkpoint, use_safe_loading
 from .work_dir import checkpoint_file, clean_leftovers, find_checkpoint
 
 __all__ = [
-    'LoadReport', 'adapt_on_load', 'checkpoint_file', 'clean_leftovers',
-    'compare', 'fetch_checkpoint',
-    'find_checkpoint', 'load_checkpoint', 'publish_weights',
-    'read_checkpoint', 'read_meta', 'save_weights', 'sha256_of',
-    'unwrap_state_dict', 'use_safe_loading']
+    'LoadReport', 'adapt_on_load', 'bare_model', 'checkpoint_file',
+    'clean_leftovers', 'compare', 'fetch_checkpoint', 'find_checkpoint',
+    'load_checkpoint', 'publish_weights', 'read_checkpoint', 'read_meta',
+    'save_weights', 'sha256_of', 'unwrap_state_dict', 'use_safe_loading',
+    'watch_loading']
 
 
 def unwrap_state_dict(content: Mapping[str, Any]) -> dict[str, Any]:
@@ -79,7 +80,10 @@ class LoadReport:
             CheckpointMismatchError: Naming the keys that kept their initial
                 values.
         """
-        absent = [k for k in self.missing if not k.startswith(optional)]
+        absent = [
+            k for k in self.missing if not k.startswith(optional)
+            # Counted in training alone, and not in older files.
+            and not k.endswith('num_batches_tracked')]
         if absent:
             raise CheckpointMismatchError(
                 f'{len(absent)} tensors of the model are not in the '
@@ -187,6 +191,39 @@ def adapt_on_load(model: nn.Module, adapt: Adapter) -> None:
         state_dict.update(weights)
 
     model.register_load_state_dict_pre_hook(hook)
+
+
+def bare_model(runner: Any) -> nn.Module:
+    """The model of a runner without what distributes it."""
+    model: nn.Module = runner.model
+    return model.module if is_model_wrapper(model) else model
+
+
+def watch_loading(model: nn.Module, partial: bool = False) -> None:
+    """Hold what a model of another package loads against it.
+
+    MMEngine fills what fits and goes on with the rest as it is. Models that
+    report what they load (:func:`adapt_on_load`) are left alone.
+
+    Args:
+        model: Gets a ``load_report`` with its next weights.
+        partial: Tensors of other shapes are left out, as for fine-tuning
+            on other classes; otherwise they are an error.
+
+    Raises:
+        CheckpointMismatchError: While loading; see :func:`compare`.
+    """
+    if hasattr(model, 'load_report'):
+        return
+
+    def adapt(state_dict: dict[str, Any], module: Any
+              ) -> tuple[dict[str, Tensor], LoadReport]:
+        weights = unwrap_state_dict(state_dict)
+        report = compare(weights, module, lambda key: partial)
+        return {key: value for key, value in weights.items()
+                if key not in report.mismatched}, report
+
+    adapt_on_load(model, adapt)
 
 
 def load_checkpoint(model: nn.Module, path: str | Path) -> LoadReport:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import sys
@@ -65,8 +66,10 @@ def apply_amp(cfg: Config) -> None:
     scale, on a CPU.
 
     Raises:
-        ConfigError: If the config's optimizer wrapper is of another kind.
+        ConfigError: If the config's optimizer wrapper is of another kind,
+            or the model cannot be run so; see :func:`check_amp`.
     """
+    check_amp(cfg)
     wrapper = cfg.optim_wrapper
     name = wrapper.get('type', 'OptimWrapper').rpartition('.')[2]
     known = ('OptimWrapper', 'AmpOptimWrapper', 'CPUAmpOptimWrapper')
@@ -82,6 +85,37 @@ def apply_amp(cfg: Config) -> None:
         for key in ('loss_scale', 'dtype', 'use_fsdp'):
             wrapper.pop(key, None)
     print_log(f'Mixed precision: {wrapper["type"]}', logger='current')
+
+
+def check_amp(cfg: Config) -> None:
+    """Whether a model can be run in mixed precision here.
+
+    Raises:
+        ConfigError: For detectors on a CPU.
+    """
+    if cfg.get('default_scope') == 'mmdet' and not has_accelerator():
+        raise ConfigError(
+            "--amp: a detector of MMDetection needs mmcv's operators, which "
+            'know no bfloat16 on a CPU. Leave the flag out, or use a GPU.')
+
+
+def use_full_precision(cfg: Config) -> None:
+    """Train in float32 where a config asks for a GPU's mixed precision.
+
+    MMEngine's wrapper does not start without an accelerator. Weights and
+    checkpoints are the same; ``--amp`` asks for bfloat16 on a CPU.
+    """
+    wrapper = cfg.get('optim_wrapper')
+    if not wrapper or wrapper.get('type', '').rpartition('.')[2] != (
+            'AmpOptimWrapper'):
+        return
+    wrapper['type'] = 'mmengine.OptimWrapper'
+    for key in ('loss_scale', 'dtype', 'use_fsdp'):
+        wrapper.pop(key, None)
+    print_log(
+        'The config trains in mixed precision of a GPU (AmpOptimWrapper) '
+        'and there is none here: float32 is used.', logger='current',
+        level=logging.WARNING)
 
 
 def has_accelerator() -> bool:
@@ -103,7 +137,10 @@ def prepare_runtime(cfg: Config, launcher: str) -> None:
 
     use_safe_loading()
     cfg.launcher = launcher
-    if launcher == 'none' or has_accelerator():
+    if has_accelerator():
+        return
+    use_full_precision(cfg)
+    if launcher == 'none':
         return
     _init_gloo(launcher)
     use_plain_batch_norm(cfg)

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from torch import nn
 from torch.utils.data import DataLoader, SequentialSampler
 
 from osar_plugin.registry import HOOKS
@@ -32,3 +33,72 @@ def test_batches_of_another_size() -> None:
     with pytest.raises(ConfigError, match='batches of 4'):
         check(DataLoader(data, batch_size=8, sampler=Composed(data)))
     check(DataLoader(data, batch_size=4, sampler=Composed(data)))
+
+
+def data(*classes: str) -> Any:
+    return SimpleNamespace(dataset=SimpleNamespace(
+        metainfo=dict(classes=classes)))
+
+
+def evaluate(classes: tuple[str, ...], stored: Any = None,
+             outputs: int | None = None, place: str = 'head') -> None:
+    """What a test does before its first step."""
+    model = nn.Module()
+    setattr(model, place, nn.Linear(1, 1))
+    getattr(model, place).num_classes = outputs or len(classes)
+    runner = SimpleNamespace(model=model, test_dataloader=data(*classes))
+    hook = HOOKS.build(dict(type='osar_plugin.DataCheckHook'))
+    if stored is not None:
+        hook.after_load_checkpoint(runner, dict(meta=dict(
+            dataset_meta=stored)))
+    hook.before_test(runner)
+
+
+def test_classes_of_a_checkpoint_in_another_order() -> None:
+    names = ('ship', 'storagetank', 'bridge')
+    with pytest.raises(ConfigError, match=r"label 0 is 'bridge' in the "
+                       r"checkpoint.*classes=\['bridge', 'ship', "):
+        evaluate(names, dict(classes=('bridge', 'ship', 'storagetank')))
+    with pytest.raises(ConfigError, match='another order'):
+        evaluate(names, dict(CLASSES=('Ship', 'bridge', 'storage-tank')))
+    evaluate(names, dict(classes=('Ship', 'storage-tank', 'BRIDGE')))
+    evaluate(names, dict(classes=names))
+    evaluate(names, {})
+
+
+def test_other_classes_are_told(monkeypatch) -> None:
+    told = []
+    monkeypatch.setattr(
+        'osar_plugin.engine.checks.print_log',
+        lambda text, **_: told.append(text))
+    evaluate(('ship', 'tank'), dict(classes=('ship', 'car', 'tank')))
+    assert '3 (ship, car, tank) and 2 (ship, tank)' in told[0]
+
+
+@pytest.mark.parametrize('outputs', [2, 5])
+def test_heads_with_another_number_of_classes(outputs: int) -> None:
+    with pytest.raises(ConfigError, match=rf'model\.head\.num_classes='
+                       rf'{outputs}, but.*3 classes \(a, b, c\)'):
+        evaluate(('a', 'b', 'c'), outputs=outputs)
+    evaluate(('a', 'b', 'c'), outputs=outputs, place='rpn_head')
+
+
+class Loader:
+    """Three batches of a data set with two classes."""
+
+    batch_sampler = SimpleNamespace(batch_size=1)
+    dataset = SimpleNamespace(metainfo=dict(classes=['a', 'b']))
+
+    def __len__(self) -> int:
+        return 3
+
+
+def test_validation_on_other_classes() -> None:
+    hook = HOOKS.build(dict(type='osar_plugin.DataCheckHook'))
+    runner = SimpleNamespace(
+        train_dataloader=Loader(), model=nn.Linear(1, 1), _val_loop=1,
+        val_dataloader=data('a', 'b'))
+    hook.before_train(runner)
+    runner.val_dataloader = data('b', 'a')
+    with pytest.raises(ConfigError, match='training and validation'):
+        hook.before_train(runner)

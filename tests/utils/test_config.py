@@ -35,6 +35,9 @@ MAIN = REPO / 'configs' / 'sdfnet_hoss.py'
 # Looked up by mmcv and the toolboxes by themselves, under bare names.
 BARE = re.compile(r'(norm_cfg|roi_layer|nms|augments\.\d+)$')
 
+# Inferencers of the toolboxes look for this name in the pipeline of a test.
+FIRST_TO_LOAD = 'LoadImageFromFile'
+
 
 @functools.cache
 def shipped(path: Path) -> Config:
@@ -80,7 +83,8 @@ def test_shipped_configs_name_scopes(path: Path) -> None:
         if isinstance(node, dict):
             name = node.get('type')
             if isinstance(name, str) and not where.endswith(
-                    'init_cfg') and not BARE.search(where):
+                    'init_cfg') and not BARE.search(where) and (
+                        name != FIRST_TO_LOAD):
                 assert '.' in name, f'{where}: {name}'
             for key, value in node.items():
                 walk(value, f'{where}.{key}')

@@ -18,7 +18,8 @@ train_pipeline = [
     dict(type='mmdet.PackDetInputs'),
 ]
 test_pipeline = [
-    dict(type='mmengine.LoadImageFromFile'),
+    # The bare name, which inferencers of MMDetection look for.
+    dict(type='LoadImageFromFile'),
     dict(type='mmdet.Resize', scale=image_size, keep_ratio=True),
     dict(type='mmdet.PackDetInputs', meta_keys=test_keys),
 ]

@@ -19,10 +19,12 @@ train_pipeline = [
     dict(type='mmseg.PackSegInputs'),
 ]
 test_pipeline = [
-    dict(type='mmengine.LoadImageFromFile'),
+    # The bare name, which inferencers of MMSegmentation look for.
+    dict(type='LoadImageFromFile'),
     dict(type='mmengine.Resize', scale=(1024, 1024), keep_ratio=True),
-    # Behind the resizing: labels keep their size.
-    dict(type='osar_plugin.LoadLabelMap', num_classes=7),
+    # Behind the resizing: labels keep their size. Images of an inferencer
+    # have none.
+    dict(type='osar_plugin.LoadLabelMap', num_classes=7, optional=True),
     dict(type='mmseg.PackSegInputs'),
 ]
 

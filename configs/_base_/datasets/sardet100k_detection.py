@@ -42,7 +42,8 @@ train_pipeline = [
     dict(type='mmdet.PackDetInputs'),
 ]
 test_pipeline = [
-    dict(type='mmengine.LoadImageFromFile'),
+    # The bare name, which inferencers of MMDetection look for.
+    dict(type='LoadImageFromFile'),
     dict(type='mmdet.Resize', scale=(1333, 800), keep_ratio=True),
     dict(type='mmdet.PackDetInputs', meta_keys=test_keys),
 ]

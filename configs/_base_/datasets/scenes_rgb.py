@@ -18,7 +18,8 @@ val_evaluator = dict(type='mmpretrain.Accuracy', topk=(1, ))
 test_evaluator = val_evaluator
 
 test_pipeline = [
-    dict(type='mmpretrain.LoadImageFromFile'),
+    # The bare name, which inferencers of MMPretrain look for.
+    dict(type='LoadImageFromFile'),
     dict(
         type='mmpretrain.ResizeEdge',
         scale=256,

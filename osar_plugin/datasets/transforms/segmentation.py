@@ -38,19 +38,25 @@ class LoadLabelMap(BaseTransform):
     Args:
         num_classes: C.
         allow_ignored: Take 255 in the file for ignored pixels.
+        optional: Let samples without ``seg_map_path`` pass as they are:
+            images of an inferencer, and of splits without labels.
 
     Raises:
         DataFormatError: If the file is no label map, or holds a value that
             is no class.
     """
 
-    def __init__(self, num_classes: int, allow_ignored: bool = False) -> None:
+    def __init__(self, num_classes: int, allow_ignored: bool = False,
+                 optional: bool = False) -> None:
         require_range(1, 254, num_classes=num_classes)
         self.num_classes = num_classes
         self.allow_ignored = allow_ignored
+        self.optional = optional
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
         """Read and check the map."""
+        if self.optional and 'seg_map_path' not in results:
+            return results
         path = require_key(results, 'seg_map_path', self)
         reduce = bool(results.get('reduce_zero_label'))
         labels = check_labels(
