@@ -7,10 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from bright_case import write_bright
 from mmengine.runner import Runner
+from mmengine.structures import PixelData
 
+from osar_plugin.datasets.bright import CLASSES, PALETTE
+from osar_plugin.engine.damage_visualization import UNKNOWN, draw_sample
 from osar_plugin.registry import MODELS
+from osar_plugin.structures import DamageDataSample
 from osar_plugin.utils.checkpoint import read_checkpoint
 from osar_plugin.utils.config import load_config, set_data_root
 from osar_plugin.utils.launch import prepare_runtime
@@ -67,3 +72,46 @@ def test_trains_saves_loads_tests(data, tmp_path) -> None:
     assert figures['bright/mIoU'] == pytest.approx(valued['bright/mIoU'])
     assert not MODELS.build(again.model).load_state_dict(read_checkpoint(
         tmp_path / 'run/iter_2.pth')['state_dict']).missing_keys
+
+
+def test_tool_draws_and_writes(data, tmp_path, run_tool, monkeypatch) -> None:
+    """tools/test.py --show-dir: the maps that were predicted, beside truth."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / 'tiny.py').write_text(
+        f"_base_ = ['{CONFIGS}/demo/codemae_bright.py']\n"
+        'model = dict(encoder=dict(arch=dict(embed_dim=32, depth=2), '
+        'fpn_dim=16), channels=8, inference=dict(window=32, stride=32))\n')
+    ended = run_tool(
+        'test.py', 'tiny.py', 'untrained', '--data-root', data, '--out',
+        'out', '--show-dir', 'shown')
+    assert ended.code == 0, ended.err[-800:]
+    figures = json.loads((tmp_path / 'out/results.json').read_text())
+    assert 0 <= figures['bright/mIoU'] <= 100
+    assert (tmp_path / 'out/damage.json').is_file()
+    names = (data / 'test_set.txt').read_text().split()
+    pictures = {path.stem for path in (tmp_path / 'shown').glob('*.png')}
+    assert pictures and pictures <= set(names)
+
+
+def test_panels_show_the_maps() -> None:
+    labels = torch.arange(4).repeat_interleave(8).expand(1, 24, 32)
+    truth = torch.where(labels == 2, 255, labels)
+    sample = DamageDataSample(metainfo=dict(image_id='one'))
+    sample.pred_damage = PixelData(data=labels.to(torch.uint8))
+    sample.gt_damage = PixelData(data=truth.to(torch.uint8))
+    panels = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            'osar_plugin.engine.damage_visualization.draw_assessment',
+            lambda given, *_: panels.extend(given))
+        draw_sample(torch.full((3, 24, 32), 7, dtype=torch.uint8),
+                    torch.full((1, 24, 32), 9, dtype=torch.uint8), sample,
+                    CLASSES, PALETTE)
+    assert [panel.title for panel in panels] == [
+        'before, optical', 'after, SAR', 'predicted', 'true']
+    assert (panels[0].image == 7).all() and (panels[1].image == 9).all()
+    for state, colour in enumerate(PALETTE):
+        place = (5, state * 8 + 3)
+        assert tuple(panels[2].image[place]) == colour
+        assert tuple(panels[3].image[place]) == (
+            UNKNOWN if state == 2 else colour)
