@@ -193,9 +193,9 @@ def adapt_on_load(model: nn.Module, adapt: Adapter) -> None:
     model.register_load_state_dict_pre_hook(hook)
 
 
-def bare_model(runner: Any) -> nn.Module:
-    """The model of a runner without what distributes it."""
-    model: nn.Module = runner.model
+def bare_model(runner: Any) -> Any:
+    """The model of a runner, a Module, without what distributes it."""
+    model = runner.model
     return model.module if is_model_wrapper(model) else model
 
 
