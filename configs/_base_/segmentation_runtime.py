@@ -6,5 +6,6 @@ default_scope = 'mmseg'
 visualizer = dict(type='mmseg.SegLocalVisualizer')
 log_processor = dict(by_epoch=False)
 default_hooks = dict(
+    data_check=dict(classes=True),
     logger=dict(log_metric_by_epoch=False),
     checkpoint=dict(by_epoch=False, interval=1000, save_best='mIoU'))

@@ -30,11 +30,16 @@ class DataCheckHook(Hook):
             sets of training and validation have different classes; or if a
             checkpoint has the classes of the data set in another order, so
             that each label would be counted for another class.
+
+    Args:
+        classes: Compare classes. False where those of the test are not those
+            of the training, as identities are not.
     """
 
     priority = 'HIGHEST'
 
-    def __init__(self) -> None:
+    def __init__(self, classes: bool = True) -> None:
+        self.classes = classes
         self.stored: list[str] = []
 
     def after_load_checkpoint(self, runner: Any,
@@ -47,6 +52,8 @@ class DataCheckHook(Hook):
         """Look at the loader once it is built."""
         loader = runner.train_dataloader
         check_batches(loader)
+        if not self.classes:
+            return
         classes = class_names(getattr(loader.dataset, 'metainfo', None))
         self._check(runner, classes)
         if getattr(runner, '_val_loop', None) is not None:
@@ -60,8 +67,9 @@ class DataCheckHook(Hook):
 
     def before_test(self, runner: Any) -> None:
         """The same for what is evaluated."""
-        self._check(runner, class_names(
-            getattr(runner.test_dataloader.dataset, 'metainfo', None)))
+        if self.classes:
+            self._check(runner, class_names(
+                getattr(runner.test_dataloader.dataset, 'metainfo', None)))
 
     def _check(self, runner: Any, classes: Sequence[str]) -> None:
         if classes:

@@ -102,3 +102,15 @@ def test_validation_on_other_classes() -> None:
     runner.val_dataloader = data('b', 'a')
     with pytest.raises(ConfigError, match='training and validation'):
         hook.before_train(runner)
+
+
+def test_identities_are_not_compared() -> None:
+    hook = HOOKS.build(dict(
+        type='osar_plugin.DataCheckHook', classes=False))
+    runner = SimpleNamespace(
+        train_dataloader=Loader(), model=nn.Linear(1, 1), _val_loop=1,
+        val_dataloader=data('b', 'a'), test_dataloader=data('b', 'a'))
+    hook.after_load_checkpoint(runner, dict(meta=dict(dataset_meta=dict(
+        classes=['a', 'b']))))
+    hook.before_train(runner)
+    hook.before_test(runner)
