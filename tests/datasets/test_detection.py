@@ -57,9 +57,10 @@ def content(**changes):
         **changes)
 
 
-def sardet(root, folder='JPEGImages/train', text=None, **changes):
+def sardet(root, folder='JPEGImages/train', text=None, split='train',
+           **changes):
     (root / 'Annotations').mkdir(parents=True, exist_ok=True)
-    (root / 'Annotations/train.json').write_text(
+    (root / f'Annotations/{split}.json').write_text(
         json.dumps(content(**changes)) if text is None else text)
     for name, height in (('a', 48), ('b', 48), ('c', 20)):
         pixels(root / folder / f'{name}.png', 64, height)
@@ -129,6 +130,32 @@ def test_sardet_layouts(tmp_path, folder):
     data = SARDet100KDataset(sardet(tmp_path, folder))
     assert data.get_data_info(1)['img_path'] == str(
         tmp_path / folder / 'a.png')
+
+
+@pytest.mark.parametrize('split,folder', [
+    ('val', 'JPEGImages/val'), ('val', 'JPEGImages'), ('val', 'Images/val'),
+    # Mirrors with two folders have them beside those of train.
+    ('val', 'Images/train'), ('val', 'JPEGImages/train'),
+    ('test', 'JPEGImages/test'), ('test', 'Images/test')])
+def test_sardet_other_splits(tmp_path, split, folder):
+    data = SARDet100KDataset(
+        sardet(tmp_path, folder, split=split), split=split)
+    assert [data.get_data_info(i)['img_path'] for i in range(3)] == [
+        str(tmp_path / folder / f'{name}.png') for name in 'bac']
+
+
+def test_own_folder_of_val_goes_first(tmp_path):
+    for folder in ('Images/train', 'Images/val'):
+        root = sardet(tmp_path, folder, split='val')
+    data = SARDet100KDataset(root, split='val')
+    assert data.get_data_info(0)['img_path'] == str(
+        tmp_path / 'Images/val/b.png')
+
+
+def test_test_images_are_not_looked_for_in_train(tmp_path):
+    root = sardet(tmp_path, 'Images/train', split='test')
+    with pytest.raises(DatasetNotFoundError, match='first image'):
+        SARDet100KDataset(root, split='test')
 
 
 def test_given_files_go_first(tmp_path):

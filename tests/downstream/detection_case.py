@@ -8,7 +8,9 @@ import uuid
 from pathlib import Path
 from typing import Any
 
+import torch
 from mmengine.config import Config
+from mmengine.registry import MODELS
 from mmengine.runner import Runner
 from PIL import Image
 
@@ -33,6 +35,13 @@ NAMES = ('codemae_dior', 'hivit_dior', 'vit_dior', 'codemae_sardet100k',
 
 def read(name: str) -> Config:
     return load_config(CONFIGS / f'{name}.py')
+
+
+def on_meta(name: str) -> tuple[Config, Any]:
+    """A config, and its model without values."""
+    cfg = read(name)
+    with torch.device('meta'):
+        return cfg, MODELS.build(cfg.model)
 
 
 def shrink(cfg: Config, size: int = 128) -> Config:
