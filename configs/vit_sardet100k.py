@@ -12,14 +12,19 @@ model = dict(
     backbone=dict(
         type='osar_plugin.DenseViT',
         arch='base',
-        num_outs=5,
-        fpn_dim=256,
+        num_outs=4,
+        fpn_dim=None,
         final_norm=False,
         drop_path_rate=0.1,
         with_cp=True,
         init_cfg=dict(
             type='Pretrained',
             checkpoint='weights/mae_pretrain_vit_base.pth')),
+    neck=dict(
+        type='mmdet.FPN',
+        in_channels=[768, 768, 768, 768],
+        out_channels=256,
+        num_outs=5),
     roi_head=dict(bbox_head=dict(num_classes=6)))
 
 optim_wrapper = dict(

@@ -29,6 +29,8 @@ ARCHS: dict[str, dict[str, Any]] = {
     'osar_plugin.HiViT': dict(
         embed_dim=32, depths=(1, 1, 4), num_heads=2),
     'osar_plugin.DenseViT': dict(embed_dim=32, depth=2, num_heads=2)}
+NECKS = {'osar_plugin.HiViT': [8, 16, 32, 32],
+         'osar_plugin.DenseViT': [32] * 4}
 NAMES = ('codemae_dior', 'hivit_dior', 'vit_dior', 'codemae_sardet100k',
          'saratrx_sardet100k', 'vit_sardet100k')
 
@@ -50,10 +52,10 @@ def shrink(cfg: Config, size: int = 128) -> Config:
     kind = model.backbone.type
     model.backbone.update(
         arch=ARCHS[kind], img_size=64, with_cp=False, init_cfg=None)
-    if kind != 'osar_plugin.HiViT':
+    if kind == 'osar_plugin.ITPN':
         model.backbone.fpn_dim = 16
     if 'neck' in model:
-        model.neck.update(in_channels=[8, 16, 32, 32], out_channels=16)
+        model.neck.update(in_channels=NECKS[kind], out_channels=16)
     model.rpn_head.update(in_channels=16, feat_channels=16)
     model.roi_head.bbox_roi_extractor.out_channels = 16
     head = model.roi_head.bbox_head

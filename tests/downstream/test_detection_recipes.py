@@ -133,9 +133,11 @@ VIT: dict[str, Any] = {
     'model.backbone.type': 'osar_plugin.DenseViT',
     'model.backbone.arch': 'base',
     'model.backbone.init_cfg.checkpoint': 'weights/mae_pretrain_vit_base.pth',
-    'model.backbone.num_outs': 5,
-    'model.backbone.fpn_dim': 256,
-    'model.neck': None,
+    'model.backbone.num_outs': 4,
+    'model.backbone.fpn_dim': None,
+    'model.neck': {
+        'type': 'mmdet.FPN', 'in_channels': [768, 768, 768, 768],
+        'out_channels': 256, 'num_outs': 5},
     'optim_wrapper.optimizer.lr': 1e-4,
     'optim_wrapper.paramwise_cfg': {'decay_rate': .9, 'rule': 'vit'}}
 

@@ -7,6 +7,9 @@ that of ViTDet (Li et al., 2022): every level is made from the last map::
     4: up twice   8: up once   16: as it is   32: pooled
     each: 1 x 1 convolution, norm, 3 x 3 convolution, norm --> F channels
 
+``fpn_dim=None`` leaves the convolutions out, for a neck that has its own:
+every level keeps the D channels.
+
 Letters: B batch, L patches, N tokens with the class token, D channels, F
 channels of the pyramid, H W height and width in pixels, Hp Wp the same in
 patches (H/16, W/16).
@@ -57,7 +60,7 @@ class ChannelNorm(nn.LayerNorm):
         return super().forward(x.movedim(1, -1)).movedim(-1, 1)
 
 
-def pyramid_level(factor: float, dim: int, out_dim: int,
+def pyramid_level(factor: float, dim: int, out_dim: int | None,
                   norm_eps: float) -> nn.Sequential:
     """One level of the pyramid.
 
@@ -65,26 +68,28 @@ def pyramid_level(factor: float, dim: int, out_dim: int,
         factor: Side of the level over that of the backbone's map: 4, 2, 1
             or 0.5.
         dim: Channels D of the map.
-        out_dim: Channels F.
+        out_dim: Channels F; None to keep D, without convolutions behind.
         norm_eps: Epsilon of the norms.
     """
+    # Where a convolution widens the level again, it is narrowed on the way.
+    share = 1 if out_dim is None else 2
     layers: list[nn.Module] = []
     if factor == 4:
-        layers += [nn.ConvTranspose2d(dim, dim // 2, 2, stride=2),
-                   ChannelNorm(dim // 2, eps=norm_eps), nn.GELU(),
-                   nn.ConvTranspose2d(dim // 2, dim // 4, 2, stride=2)]
-        dim //= 4
-    elif factor == 2:
-        layers.append(nn.ConvTranspose2d(dim, dim // 2, 2, stride=2))
-        dim //= 2
+        layers += [nn.ConvTranspose2d(dim, dim // share, 2, stride=2),
+                   ChannelNorm(dim // share, eps=norm_eps), nn.GELU()]
+        dim //= share
+    if factor in (2, 4):
+        layers.append(nn.ConvTranspose2d(dim, dim // share, 2, stride=2))
+        dim //= share
     elif factor == 0.5:
         layers.append(nn.MaxPool2d(2))
-    return nn.Sequential(
-        *layers,
-        nn.Conv2d(dim, out_dim, 1, bias=False),
-        ChannelNorm(out_dim, eps=norm_eps),
-        nn.Conv2d(out_dim, out_dim, 3, padding=1, bias=False),
-        ChannelNorm(out_dim, eps=norm_eps))
+    if out_dim is not None:
+        layers += [
+            nn.Conv2d(dim, out_dim, 1, bias=False),
+            ChannelNorm(out_dim, eps=norm_eps),
+            nn.Conv2d(out_dim, out_dim, 3, padding=1, bias=False),
+            ChannelNorm(out_dim, eps=norm_eps)]
+    return nn.Sequential(*layers)
 
 
 class PatchProjection(nn.Module):
@@ -109,7 +114,8 @@ class DenseViT(PretrainedBackbone):
         out: ``'maps'``: those of the pyramid; ``'map'``: a tuple with the
             map (B, D, Hp, Wp); ``'tokens'``: (B, L, D) of the patches.
         num_outs: Maps of the pyramid: 4 (strides 4 to 32) or 5 (to 64).
-        fpn_dim: Channels F of the pyramid.
+        fpn_dim: Channels F of the pyramid; None for the D channels of the
+            backbone and no convolutions, which leaves them to a neck.
         img_size: Side of the square images that the position table is made
             for, in pixels.
         in_channels: Channels of an image.
@@ -138,7 +144,7 @@ class DenseViT(PretrainedBackbone):
                  arch: str | dict[str, Any] = 'base',
                  out: str = 'maps',
                  num_outs: int = 4,
-                 fpn_dim: int = 256,
+                 fpn_dim: int | None = 256,
                  img_size: int = 224,
                  in_channels: int = 3,
                  class_token: bool = True,
@@ -180,7 +186,8 @@ class DenseViT(PretrainedBackbone):
             for i, window in enumerate(windows))
         self.norm = nn.LayerNorm(
             dim, eps=norm_eps) if final_norm else nn.Identity()
-        self.out_channels = [fpn_dim] * num_outs if out == 'maps' else [dim]
+        width = dim if fpn_dim is None else fpn_dim
+        self.out_channels = [width] * num_outs if out == 'maps' else [dim]
         self.pyramid = nn.ModuleList(
             pyramid_level(factor, dim, fpn_dim, norm_eps)
             for factor in (4, 2, 1, 0.5)) if out == 'maps' else None

@@ -67,6 +67,24 @@ def test_maps():
     assert torch.equal(one[0, :, 1, 2], tokens[0, 1 * 6 + 2])
 
 
+def test_maps_for_a_neck():
+    """Every stride with the channels of the backbone, no convolution."""
+    x = randn(0, 1, 3, 64, 96)
+    model = tiny(fpn_dim=None)
+    maps = model(x)
+    assert [tuple(m.shape[1:]) for m in maps] == [
+        (32, 16, 24), (32, 8, 12), (32, 4, 6), (32, 2, 3)]
+    assert model.out_channels == [32] * 4
+    one, = tiny(out='map')(x)
+    assert torch.equal(maps[2], one)
+    assert torch.equal(maps[3], torch.nn.functional.max_pool2d(one, 2))
+    assert not any(isinstance(m, torch.nn.Conv2d)
+                   for m in model.pyramid.modules())
+    assert set(model.state_dict()) - set(tiny(out='tokens').state_dict()) == {
+        f'pyramid.{key}.{kind}' for kind in ('weight', 'bias')
+        for key in ('0.0', '0.1', '0.3', '1.0')}
+
+
 def test_positions_of_another_size():
     model = tiny()
     table = model.positions((4, 6))
