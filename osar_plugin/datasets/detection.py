@@ -18,6 +18,7 @@ from mmengine.logging import print_log
 
 from osar_plugin.utils.config_values import Buildable, require_range
 from osar_plugin.utils.errors import ConfigError, DatasetNotFoundError
+from osar_plugin.utils.names import slip
 
 from .box_table import (
     LEFT_OUT,
@@ -31,6 +32,24 @@ from .coco_json import read_coco
 from .layout import shorten
 
 FILTERS = ('filter_empty_gt', 'min_size')
+# Images that may be missing before the folder is taken for another.
+LOOKED_FOR = 50
+# Of metainfo, those that are read.
+KEYS = ('classes', 'palette')
+# Backends of mmengine that read the disk.
+LOCAL = ('local', 'LocalBackend')
+# Further arguments of mmdet's data sets: the values that ask for nothing,
+# and what is to be done about others.
+UNUSED: Mapping[str, tuple[tuple[Any, ...], str]] = {
+    'proposal_file': (
+        (None, ''), 'proposals. Use a detector that makes its own.'),
+    'caption_prompt': (
+        (None, ), "captions. Give the classes' names with metainfo.classes "
+        'and class_aliases.'),
+    'seg_map_suffix': (
+        (None, '.png'), 'maps of segmentation. Leave it out.'),
+    'file_client_args': (
+        (None, ), 'file clients. Read from the disk, and leave it out.')}
 
 
 class DetectionDataset(BaseDataset):
@@ -66,7 +85,14 @@ class DetectionDataset(BaseDataset):
             without a box, ``min_size`` those with a shorter side in pixels.
         pipeline: Transforms.
         test_mode: Nothing is filtered, and no sample replaced by another.
-        **kwargs: Further arguments of ``BaseDataset``.
+        backend_args: None or ``dict(backend='local')``, as mmdet's configs
+            have it; files are read from the disk alone.
+        return_classes: Give each sample ``text`` (the names of the classes),
+            ``custom_entities`` (True) and ``caption_prompt`` (None), as
+            mmdet's grounding detectors take them.
+        **kwargs: Further arguments of ``BaseDataset``. Those of mmdet's
+            data sets for what is not here (proposals, captions, masks) are
+            taken where they say nothing, and refused otherwise.
 
     Raises:
         ConfigError: If an argument cannot be used.
@@ -80,6 +106,8 @@ class DetectionDataset(BaseDataset):
     SPLITS: tuple[str, ...] = ()
     #: What is expected on the disk.
     LAYOUT_HELP = ''
+    #: What can be done where images of a json are missing.
+    MISSING_CURE = 'Restore them, or take them out of the annotations.'
 
     def __init__(self,
                  data_root: str = '',
@@ -91,7 +119,14 @@ class DetectionDataset(BaseDataset):
                  filter_cfg: Mapping[str, Any] | None = None,
                  pipeline: Sequence[Buildable] = (),
                  test_mode: bool = False,
+                 backend_args: Mapping[str, Any] | None = None,
+                 return_classes: bool = False,
                  **kwargs: Any) -> None:
+        _check_backend(backend_args)
+        kwargs = _without_mmdet(kwargs)
+        if not isinstance(return_classes, bool):
+            raise ConfigError(
+                f'return_classes={return_classes!r}: expected True or False.')
         if split not in self.SPLITS:
             raise ConfigError(
                 f'split={split!r} is none of {", ".join(self.SPLITS)}.')
@@ -100,6 +135,7 @@ class DetectionDataset(BaseDataset):
             raise ConfigError(
                 f'data_prefix={data_prefix!r}: expected dict(img=FOLDER).')
         self.split = split
+        self.return_classes = return_classes
         self.given_folder = (data_prefix or {}).get('img', '')
         metainfo = self._named(metainfo)
         classes = check_classes(
@@ -118,6 +154,7 @@ class DetectionDataset(BaseDataset):
     def _named(self, metainfo: Mapping[str, Any] | None) -> dict[str, Any]:
         """Colours that follow the names where a config reorders them."""
         metainfo = dict(metainfo or {})
+        _check_metainfo(metainfo)
         if 'classes' in metainfo and 'palette' not in metainfo:
             classes = check_classes(metainfo['classes'])
             colours = dict(zip(
@@ -148,6 +185,9 @@ class DetectionDataset(BaseDataset):
         labels = match_names(
             table, self.classes, self.class_aliases, self.KNOWN_NAMES)
         rows = list_rows(table, paths, labels[table.category])
+        if self.return_classes:
+            rows = [dict(row, text=self.classes, caption_prompt=None,
+                         custom_entities=True) for row in rows]
         boxes = sum(len(row['instances']) for row in rows)
         print_log(
             f'{type(self).__name__} {self.split}: {len(rows)} images and '
@@ -173,11 +213,15 @@ class DetectionDataset(BaseDataset):
                 f'{self.LAYOUT_HELP}')
         table = read_coco(there[0])
         names = [image.file_name for image in table.images]
-        folder = self.find_folder(folders, names[0])
-        return table, require_files(folder, names, str(there[0]))
+        folder = self.find_folder(folders, names)
+        return table, require_files(
+            folder, names, str(there[0]), self.MISSING_CURE)
 
-    def find_folder(self, folders: Sequence[str], name: str) -> Path:
-        """The first folder that holds an image.
+    def find_folder(self, folders: Sequence[str],
+                    names: Sequence[str]) -> Path:
+        """The folder that holds the images.
+
+        That of the first image; if that one is missing, of the next few.
 
         Raises:
             DatasetNotFoundError: If none does.
@@ -185,13 +229,15 @@ class DetectionDataset(BaseDataset):
         root = Path(self.data_root)
         if self.given_folder:
             return Path(self.data_prefix['img'])
-        for folder in folders:
-            if (root / folder / name).is_file():
-                return root / folder
+        for name in names[:LOOKED_FOR]:
+            for folder in folders:
+                if (root / folder / name).is_file():
+                    return root / folder
         raise DatasetNotFoundError(
-            f'{root}: {name}, the first image of the split {self.split!r}, '
-            f'is in none of {", ".join(folders)}. Restore the images, or '
-            f'give data_prefix=dict(img=FOLDER).\n{self.LAYOUT_HELP}')
+            f'{root}: {names[0]}, the first image of the split '
+            f'{self.split!r}, is in none of {", ".join(folders)}, and so '
+            'are the next. Restore the images, or give '
+            f'data_prefix=dict(img=FOLDER).\n{self.LAYOUT_HELP}')
 
     def filter_data(self) -> list[dict[str, Any]]:
         """Leave out what ``filter_cfg`` says, in training alone.
@@ -253,13 +299,8 @@ def list_rows(table: BoxTable, paths: Sequence[str],
             zip(paths, table.images, strict=True))]
 
 
-def require_files(folder: Path, names: Sequence[str],
-                  source: str) -> list[str]:
-    """Paths of images that must be there; folders are listed once.
-
-    Raises:
-        DatasetNotFoundError: If some are missing.
-    """
+def missing_files(folder: Path, names: Sequence[str]) -> list[str]:
+    """The names without a file in the folder; folders are listed once."""
     wanted: dict[str, list[str]] = defaultdict(list)
     for name in names:
         parent, _, own = name.rpartition('/')
@@ -270,11 +311,27 @@ def require_files(folder: Path, names: Sequence[str],
         missing += [
             f'{parent}/{name}'.lstrip('/') for name in members
             if name not in there]
+    return missing
+
+
+def require_files(folder: Path, names: Sequence[str], source: str,
+                  cure: str = DetectionDataset.MISSING_CURE) -> list[str]:
+    """Paths of images that must be there.
+
+    Args:
+        folder: Of the images.
+        names: Of the images in it.
+        source: What names them, for messages.
+        cure: What can be done.
+
+    Raises:
+        DatasetNotFoundError: If some are missing.
+    """
+    missing = missing_files(folder, names)
     if missing:
         raise DatasetNotFoundError(
             f'{folder}: {len(missing)} of {len(names)} images of {source} '
-            f'are missing ({shorten(missing)}). Restore them, or take them '
-            'out of the annotations.')
+            f'are missing ({shorten(missing)}). {cure}')
     return [os.path.join(folder, name) for name in names]
 
 
@@ -298,3 +355,47 @@ def _check_filter(filter_cfg: Mapping[str, Any] | None) -> dict | None:
             '(True or False) and min_size (pixels).')
     require_range(0, min_size=least)
     return dict(filter_cfg)
+
+
+def _check_backend(backend_args: Any) -> None:
+    """Refuse file backends other than the disk."""
+    if backend_args is None:
+        return
+    name = backend_args.get('backend', 'local') if isinstance(
+        backend_args, Mapping) else None
+    if name not in LOCAL or set(backend_args) - {'backend'}:
+        raise ConfigError(
+            f'backend_args={backend_args!r}: annotations and images are '
+            'read from the disk alone. Copy or mount the data set there, and '
+            'leave backend_args out or None.')
+
+
+def _without_mmdet(kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out mmdet's arguments for what is not read here.
+
+    Raises:
+        ConfigError: If one of them asks for something.
+    """
+    for name, (neutral, cure) in UNUSED.items():
+        if kwargs.get(name, neutral[0]) not in neutral:
+            raise ConfigError(
+                f'{name}={kwargs[name]!r}: the detection data sets have no '
+                f'{cure}')
+    return {key: value for key, value in kwargs.items()
+            if key not in UNUSED}
+
+
+def _check_metainfo(metainfo: Mapping[str, Any]) -> None:
+    """Refuse keys that were meant to be one that counts.
+
+    Raises:
+        ConfigError: With the right one.
+    """
+    for key in metainfo:
+        lower = str(key).lower()
+        near = lower if lower in KEYS else {
+            'class': 'classes', 'class_names': 'classes'}.get(
+                lower, slip(lower, KEYS))
+        if near is not None and near != key:
+            raise ConfigError(
+                f'metainfo[{key!r}] has no effect. Did you mean {near!r}?')

@@ -252,10 +252,48 @@ def test_missing_files(tmp_path):
     (dict(metainfo=dict(classes=('ship', 'ship'))), 'twice'),
     (dict(class_aliases=['ship']), 'class_aliases'),
     (dict(class_aliases={'boat': 'shp'}), "'shp'.*Did you mean 'ship'"),
-    (dict(data_prefix=dict(images='x')), 'data_prefix')])
+    (dict(data_prefix=dict(images='x')), 'data_prefix'),
+    (dict(backend_args=dict(backend='petrel')), 'petrel.*disk alone.*None'),
+    (dict(backend_args=dict(backend='local', path_mapping={})), 'disk alone'),
+    (dict(backend_args='local'), 'disk alone'),
+    (dict(return_classes='yes'), "return_classes='yes'"),
+    (dict(proposal_file='rpn.pkl'), 'proposal_file.*no proposals'),
+    (dict(caption_prompt=dict(ship='a')), 'caption_prompt.*class_aliases'),
+    (dict(seg_map_suffix='.tif'), 'seg_map_suffix.*segmentation'),
+    (dict(file_client_args=dict(backend='disk')), 'file_client_args'),
+    (dict(metainfo=dict(CLASSES=SARDET_CLASSES)), "CLASSES.*'classes'"),
+    (dict(metainfo=dict(clases=SARDET_CLASSES)), "clases.*'classes'"),
+    (dict(metainfo=dict(class_names=SARDET_CLASSES)), "'classes'"),
+    (dict(metainfo=dict(PALETTE=[])), "PALETTE.*'palette'"),
+    (dict(metainfo=dict(pallette=[])), "pallette.*'palette'")])
 def test_bad_arguments(tmp_path, arguments, message):
     with pytest.raises(ConfigError, match=message):
         SARDet100KDataset(sardet(tmp_path), **arguments)
+
+
+def test_arguments_of_mmdet(tmp_path):
+    """What its own configs give, with the type alone put in."""
+    root = sardet(tmp_path)
+    data = SARDet100KDataset(
+        ann_file='Annotations/train.json', data_root=root,
+        data_prefix=dict(img='JPEGImages/train/'), backend_args=None,
+        filter_cfg=dict(filter_empty_gt=True, min_size=32), pipeline=[],
+        proposal_file=None, seg_map_suffix='.png', file_client_args=None,
+        caption_prompt=None, metainfo=dict(task_name='ships'))
+    assert len(data) == 2
+    assert data.metainfo['task_name'] == 'ships'
+    assert len(SARDet100KDataset(
+        root, backend_args=dict(backend='local'))) == 3
+    assert 'text' not in data.get_data_info(0)
+
+
+def test_classes_in_the_samples(tmp_path):
+    names = tuple(reversed(SARDET_CLASSES))
+    data = SARDet100KDataset(
+        sardet(tmp_path), return_classes=True, metainfo=dict(classes=names))
+    row = data.get_data_info(0)
+    assert (row['text'], row['custom_entities'], row['caption_prompt']) == (
+        names, True, None)
 
 
 # ------------------------------------------------------------------- DIOR
