@@ -24,6 +24,8 @@ from osar_plugin.utils.errors import DataFormatError, DatasetNotFoundError
 from .box_table import BoxTable, ImageRow, check_images
 from .layout import shorten
 
+#: Of the images that XML files belong to.
+IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.png', '.tif')
 _CORNERS = ('left_top', 'right_top', 'right_bottom', 'left_bottom')
 
 
@@ -159,8 +161,16 @@ def _number(node: ElementTree.Element, key: str, path: Path) -> float:
     return value
 
 
+def _stem(name: str) -> str:
+    """A name without the suffix of an image."""
+    stem, dot, suffix = name.rpartition('.')
+    return stem if stem and dot + suffix.lower() in IMAGE_SUFFIXES else name
+
+
 def read_names(paths: Sequence[Path]) -> list[str]:
     """Names of one or more list files, one to a line, in order.
+
+    Names may end in a suffix of images, which is taken off.
 
     Raises:
         DataFormatError: If a file cannot be read, is empty, or a name is
@@ -182,7 +192,7 @@ def read_names(paths: Sequence[Path]) -> list[str]:
             raise DataFormatError(
                 f'{path}: {strange[0]!r} is no name of an image. Write '
                 'names without folders, one to a line.')
-        names += lines
+        names += [_stem(line) for line in lines]
     twice = len(names) - len(set(names))
     if twice:
         raise DataFormatError(

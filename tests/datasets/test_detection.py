@@ -12,7 +12,11 @@ import pytest
 from PIL import Image
 
 from osar_plugin.datasets import DIORDataset, SARDet100KDataset, detection
-from osar_plugin.datasets.coco_json import read_coco
+from osar_plugin.datasets.coco_json import (
+    read_coco,
+    to_coco,
+    write_coco,
+)
 from osar_plugin.datasets.dior import CLASSES as DIOR_CLASSES
 from osar_plugin.datasets.instance_masks import mask_boxes, read_hrsid
 from osar_plugin.datasets.sardet100k import CLASSES as SARDET_CLASSES
@@ -376,6 +380,72 @@ def test_dior_folders(tmp_path, kind, boxes):
     assert len(DIORDataset(root, boxes=boxes, layout='voc')) == 3
 
 
+def test_dior_of_the_other_kind(tmp_path):
+    root = dior_voc(tmp_path, 'Oriented')
+    with pytest.raises(DatasetNotFoundError, match=(
+            "no such folder, but there is.*boxes='oriented'")):
+        DIORDataset(root)
+    shutil.move(tmp_path / 'Annotations/Oriented Bounding Boxes',
+                tmp_path / 'Annotations/Horizontal Bounding Boxes')
+    with pytest.raises(DatasetNotFoundError, match="boxes='horizontal'"):
+        DIORDataset(root, boxes='oriented')
+
+
+@pytest.mark.parametrize('images', [
+    'images', 'JPEGImages-trainval/JPEGImages-trainval',
+    'JPEGImages/JPEGImages'])
+def test_dior_images_elsewhere(tmp_path, images):
+    data = DIORDataset(dior_voc(tmp_path, images=images))
+    assert [data.get_data_info(i)['img_path'] for i in range(3)] == [
+        str(tmp_path / images / f'0000{i}.jpg') for i in (2, 1, 3)]
+
+
+def test_dior_lists_elsewhere(tmp_path):
+    root = dior_voc(tmp_path)
+    for path in list((tmp_path / 'ImageSets/Main').iterdir()):
+        shutil.move(path, tmp_path / 'ImageSets')
+    assert len(DIORDataset(root)) == 3
+    assert len(DIORDataset(root, split='val')) == 1
+    (tmp_path / 'ImageSets/Main').rmdir()
+    assert len(DIORDataset(root)) == 3
+    shutil.rmtree(tmp_path / 'ImageSets')
+    with pytest.raises(DatasetNotFoundError, match=(
+            r'(?s)trainval\.txt: there is no list.*Expected layout')):
+        DIORDataset(root, layout='voc')
+
+
+def test_dior_names_with_suffix(tmp_path):
+    root = dior_voc(tmp_path)
+    (tmp_path / 'ImageSets/Main/train.txt').write_text(
+        '00002.jpg\n00001.JPG\n')
+    data = DIORDataset(root)
+    assert [Path(data.get_data_info(i)['img_path']).stem
+            for i in range(3)] == ['00002', '00001', '00003']
+    (tmp_path / 'ImageSets/Main/train.txt').write_text('00002.jpg\n00002\n')
+    with pytest.raises(DataFormatError, match='twice'):
+        DIORDataset(root)
+
+
+def test_settings_of_xml_with_a_json(tmp_path):
+    root = dior_voc(tmp_path)
+    write_coco(tmp_path / 'trainval.json', to_coco(
+        [dict(width=64, height=48, instances=[dict(
+            bbox=[1, 1, 9, 9], bbox_label=0, ignore_flag=0)])],
+        DIOR_CLASSES, ['00001.jpg']))
+    for settings in (dict(boxes='oriented'), dict(origin=1), dict(origin=0)):
+        name = next(iter(settings))
+        for more in (dict(), dict(layout='coco'),
+                     dict(ann_file='trainval.json')):
+            with pytest.raises(ConfigError, match=(
+                    f"{name}=.*json.*layout='voc'.*leave {name} out")):
+                DIORDataset(root, **settings, **more)
+    assert len(DIORDataset(root, origin=1, layout='voc')) == 3
+    assert len(DIORDataset(root)) == 1
+    # Nothing there at all is no matter of settings.
+    with pytest.raises(DatasetNotFoundError, match='no annotations'):
+        DIORDataset(str(tmp_path / 'ImageSets'), boxes='oriented')
+
+
 def test_dior_json_before_xml(tmp_path):
     root = dior_voc(tmp_path)
     (tmp_path / 'trainval.json').write_text(json.dumps(dict(
@@ -409,7 +479,8 @@ def test_damaged_xml(tmp_path, text, message):
 
 def test_dior_files_that_miss(tmp_path):
     root = dior_voc(tmp_path)
-    with pytest.raises(DataFormatError, match=r'test\.txt.*list of names'):
+    with pytest.raises(DatasetNotFoundError, match=(
+            r'(?s)test\.txt.*list of names.*Expected layout')):
         DIORDataset(root, split='test')
     (tmp_path / 'JPEGImages-trainval/00003.jpg').unlink()
     with pytest.raises(DatasetNotFoundError, match='1 of 3 images.*00003'):
