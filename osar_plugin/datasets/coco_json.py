@@ -12,7 +12,7 @@ anywhere nor be in order.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,11 @@ import numpy as np
 
 from osar_plugin.io import atomic_write
 from osar_plugin.utils.config_values import shown
-from osar_plugin.utils.errors import DataFormatError, DatasetNotFoundError
+from osar_plugin.utils.errors import (
+    ConfigError,
+    DataFormatError,
+    DatasetNotFoundError,
+)
 
 from .box_table import BoxTable, ImageRow, check_images
 from .layout import shorten
@@ -194,8 +198,43 @@ def to_coco(rows: Sequence[Mapping[str, Any]],
             for number, name in enumerate(classes, 1)])
 
 
+def without_images(path: str | Path,
+                   names: Collection[str]) -> dict[str, Any]:
+    """A json without some of its images and their annotations.
+
+    Args:
+        path: One that :func:`read_coco` takes.
+        names: File names of the images to leave out.
+
+    Raises:
+        DataFormatError: If no annotation is left.
+    """
+    content = _load(Path(path))
+    names = set(names)
+    gone = {row['id'] for row in content['images']
+            if row['file_name'] in names}
+    left = [row for row in content['annotations']
+            if row['image_id'] not in gone]
+    if not left:
+        raise DataFormatError(
+            f'{path}: without {len(gone)} of its images no annotation is '
+            'left. Restore the images.')
+    return dict(
+        content, annotations=left, images=[
+            row for row in content['images'] if row['id'] not in gone])
+
+
 def write_coco(path: str | Path, content: Mapping[str, Any]) -> None:
-    """Write a json of boxes, whole or not at all."""
-    with atomic_write(path) as file:
-        json.dump(content, file, separators=(',', ':'))
-        file.write('\n')
+    """Write a json of boxes, whole or not at all.
+
+    Raises:
+        ConfigError: If it cannot be written there.
+    """
+    try:
+        with atomic_write(path) as file:
+            json.dump(content, file, separators=(',', ':'))
+            file.write('\n')
+    except OSError as error:
+        raise ConfigError(
+            f'{path}: cannot be written ({error}). Choose a folder that can '
+            'be, with room for it.') from error

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from osar_plugin.registry import DATASETS
 
 from .box_table import BoxTable
@@ -39,6 +41,14 @@ class SARDet100KDataset(DetectionDataset):
         'palette': [(220, 20, 60), (0, 114, 189), (237, 177, 32),
                     (126, 47, 142), (119, 172, 48), (77, 190, 238)]}
     SPLITS = ('train', 'val', 'test')
+    #: Images and boxes of the splits, as published.
+    COUNTS: Mapping[str, tuple[int, int]] = {
+        'train': (94_493, 198_747), 'val': (10_492, 22_703),
+        'test': (11_613, 24_023)}
+    MISSING_CURE = (
+        'Restore them, or leave them out of jsons of your own: '
+        'python tools/prepare_data/check_sardet100k.py DATA_ROOT '
+        '--write-reduced FOLDER writes them, and ann_file takes them.')
     LAYOUT_HELP = """Expected layout, one of:
   Annotations/<split>.json, JPEGImages/[<split>/]<name>
   Annotations/<split>.json, Images/<split>/<name>
@@ -47,14 +57,17 @@ To try without the data, render some:
 
     def read_split(self) -> tuple[BoxTable, list[str]]:
         """Annotations of the split, and the path of each image."""
-        split = self.split
+        return self.read_json(*places(self.split))
+
+
+def places(split: str) -> tuple[list[str], list[str]]:
+    """Where the json of a split and its images may lie."""
+    folders = [
+        folder for name in ('JPEGImages', 'Images', 'images')
+        for folder in (f'{name}/{split}', name)]
+    if split == 'val':
         # Copies with two folders keep the images of val beside those of
         # train.
-        folders = [
-            folder for name in ('JPEGImages', 'Images', 'images')
-            for folder in (f'{name}/{split}', name)]
-        if split == 'val':
-            folders += ['JPEGImages/train', 'Images/train']
-        return self.read_json(
-            [f'Annotations/{split}.json', f'annotations/{split}.json'],
+        folders += ['JPEGImages/train', 'Images/train']
+    return ([f'Annotations/{split}.json', f'annotations/{split}.json'],
             folders)

@@ -245,7 +245,12 @@ def test_missing_files(tmp_path):
     with pytest.raises(
             DatasetNotFoundError, match=r'1 of 3 images.*missing \(a\.png'):
         SARDet100KDataset(root)
+    # Also where the first one is among them, with the way out.
     (tmp_path / 'JPEGImages/train/b.png').unlink()
+    with pytest.raises(DatasetNotFoundError, match=(
+            r'2 of 3 images.*check_sardet100k\.py.*--write-reduced')):
+        SARDet100KDataset(root)
+    (tmp_path / 'JPEGImages/train/c.png').unlink()
     with pytest.raises(DatasetNotFoundError, match='first image.*data_pref'):
         SARDet100KDataset(root)
 
@@ -580,11 +585,96 @@ def test_dior_to_coco(tmp_path, run_tool):
         assert {**a, 'img_id': 0} == {**b, 'img_id': 0}
     table = read_coco(root / 'trainval.json')
     assert table.names == list(DIOR_CLASSES)
+    assert '3 images (published are 11,725)' in ended.out
     assert 'is there already' in run_tool(
         'prepare_data/dior_to_coco.py', root, '--splits', 'trainval').err
 
 
-def test_check_of_sardet(tmp_path, run_tool):
+def test_dior_to_coco_of_turned_boxes(tmp_path, run_tool):
+    root = Path(dior_voc(tmp_path, 'Oriented'))
+    options = (root, '--splits', 'trainval', '--out', tmp_path / 'out')
+    ended = run_tool('prepare_data/dior_to_coco.py', *options)
+    assert ended.code == 2 and "boxes='oriented'" in ended.err
+    ended = run_tool('prepare_data/dior_to_coco.py', *options, '--boxes',
+                     'oriented', '--origin', '1')
+    assert ended.code == 0, ended.err
+    data = DIORDataset(str(root), ann_file=str(tmp_path / 'out/trainval.json'))
+    assert data.get_data_info(0)['instances'][0]['bbox'] == [7, 4, 29, 19]
+
+
+def test_dior_to_coco_writes_all_or_nothing(tmp_path, run_tool):
+    root = Path(dior_voc(tmp_path))
+    ended = run_tool('prepare_data/dior_to_coco.py', root)
+    assert ended.code == 2 and 'test.txt' in ended.err
+    assert not list(root.glob('*.json'))
+    (tmp_path / 'file').touch()
+    ended = run_tool('prepare_data/dior_to_coco.py', root, '--splits', 'val',
+                     '--out', tmp_path / 'file')
+    assert ended.code == 2 and 'cannot be written' in ended.err
+
+
+def test_hrsid_without_a_folder(tmp_path, run_tool):
+    ended = run_tool('prepare_data/hrsid_to_coco.py', tmp_path / 'none',
+                     '--out', tmp_path / 'a.json')
+    assert ended.code == 2 and 'none: no such folder' in ended.err
+
+
+def test_published_counts_of_sardet(tmp_path, run_tool):
+    """A json that ends early is told from a whole one."""
+    root = sardet(tmp_path)
+    ended = run_tool(
+        'prepare_data/check_sardet100k.py', root, '--splits', 'train')
+    assert ended.code == 1
+    assert 'train: 3 images, published are 94,493' in ended.out
+    assert 'train: 4 boxes, published are 198,747' in ended.out
+    assert '2 problems' in ended.out
+    ended = run_tool(
+        'prepare_data/check_sardet100k.py', root, '--splits', 'val')
+    assert ended.code == 1 and 'val.json' in ended.out
+    assert run_tool('prepare_data/check_sardet100k.py',
+                    tmp_path / 'none').code == 2
+
+
+def test_sardet_without_missing_images(tmp_path, run_tool, monkeypatch):
+    monkeypatch.setattr(SARDet100KDataset, 'COUNTS', {
+        'train': (3, 4), 'test': (3, 4)})
+    root = Path(sardet(tmp_path))
+    sardet(tmp_path, 'JPEGImages/test', split='test')
+    (root / 'JPEGImages/train/b.png').unlink()
+    command = ('prepare_data/check_sardet100k.py', root, '--write-reduced',
+               tmp_path / 'less')
+    ended = run_tool(*command)
+    assert ended.code == 1 and 'missing (b.png)' in ended.out
+    assert 'val: has no json' in ended.out
+    assert [path.name for path in (tmp_path / 'less').iterdir()] == [
+        'train.json']
+    old, new = (json.loads(path.read_text()) for path in (
+        root / 'Annotations/train.json', tmp_path / 'less/train.json'))
+    assert new['images'] == old['images'][1:]
+    assert new['annotations'] == old['annotations'][2:]
+    assert new['categories'] == old['categories']
+    data = SARDet100KDataset(
+        str(root), ann_file=str(tmp_path / 'less/train.json'))
+    assert [data.get_data_info(i)['img_id'] for i in range(2)] == [2, 9]
+    before = (tmp_path / 'less/train.json').read_bytes()
+    (root / 'JPEGImages/train/c.png').unlink()
+    ended = run_tool(*command)
+    assert ended.code == 2 and '--force' in ended.err
+    assert (tmp_path / 'less/train.json').read_bytes() == before
+    assert run_tool(*command, '--force').code == 1
+    assert len(read_coco(tmp_path / 'less/train.json').images) == 1
+    # Nothing but images without boxes left.
+    shutil.rmtree(tmp_path / 'less')
+    (root / 'JPEGImages/train/a.png').unlink()
+    pixels(root / 'JPEGImages/train/c.png', 64, 20)
+    ended = run_tool(*command)
+    assert ended.code == 2 and 'no annotation is left' in ended.err
+    assert not (tmp_path / 'less').exists()
+
+
+def test_check_of_sardet(tmp_path, run_tool, monkeypatch):
+    monkeypatch.setattr(SARDet100KDataset, 'COUNTS', {
+        'train': (3, 4), 'test': (3, 4)})
     root = Path(sardet(tmp_path))
     shutil.copy(root / 'Annotations/train.json',
                 root / 'Annotations/test.json')

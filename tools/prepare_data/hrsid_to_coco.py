@@ -5,7 +5,9 @@ r"""Write a json of boxes from HRSID's maps of instances.
 
 Every colour of a map is a ship; its box is the smallest around it. The json
 lists the classes of SARDet-100K, so that osar_plugin.SARDet100KDataset reads
-it, with data_prefix=dict(img='images').
+it, with data_root='data/hrsid' and data_prefix=dict(img='images').
+
+Exit status: 0 written, 2 the command cannot be carried out.
 """
 
 from __future__ import annotations
@@ -47,6 +49,10 @@ def main() -> None:
         raise ConfigError(
             f'--out {args.out}: is there already. Give --force to replace '
             'it, or another name.')
+    if not args.folder.is_dir():
+        raise ConfigError(
+            f'{args.folder}: no such folder. Give that of the images and '
+            'their maps of instances.')
     found = read_hrsid(args.folder)
     rows = [
         dict(width=width, height=height, instances=[
