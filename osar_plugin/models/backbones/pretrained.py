@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from mmengine.logging import print_log
@@ -14,7 +15,12 @@ from ...utils.checkpoint import (
     read_checkpoint,
     unwrap_state_dict,
 )
-from ...utils.errors import CheckpointMismatchError, ConfigError
+from ...utils.errors import (
+    CheckpointError,
+    CheckpointMismatchError,
+    ConfigError,
+)
+from ...utils.published import explain_missing
 
 PREFIXES = ('module.', 'backbone.', 'encoder.')
 LEAST = 0.9
@@ -135,8 +141,10 @@ class PretrainedBackbone(BaseModule):
         super().init_weights()
         self.init_cfg = init_cfg
         if named:
-            load_backbone(
-                self, init_cfg['checkpoint'], init_cfg.get('prefix') or '')
+            path = str(init_cfg['checkpoint'])
+            if not Path(path).expanduser().is_file():
+                raise CheckpointError(explain_missing(path))
+            load_backbone(self, path, init_cfg.get('prefix') or '')
 
     def draw_weights(self) -> None:
         """Linear layers from a normal of 0.02 that is cut off, biases 0."""
