@@ -96,7 +96,7 @@ def other_counts(split: str, images: int, boxes: int) -> list[str]:
 def look_at(root: Path, split: str) -> tuple[set[str], list[str]]:
     """Names of the images of a split, and what is wrong; tells the rest."""
     names: set[str] = set()
-    faults = []
+    faults: list[str] = []
     path = json_of(root, split)
     try:
         if path is not None:
