@@ -22,6 +22,7 @@ from osar_plugin.utils.checkpoint import (
 )
 from osar_plugin.utils.config import load_config, require_parts, set_data_root
 from osar_plugin.utils.errors import CheckpointError, ConfigError
+from osar_plugin.utils.published import require_start_weights
 
 
 def parse_args() -> argparse.Namespace:
@@ -194,6 +195,7 @@ def main() -> None:
             f'{cfg.work_dir}.')
     if cfg.get('resume') and cfg.get('load_from'):
         check_resumable(cfg.load_from)
+    require_start_weights(cfg.get('model'))
     launch.prepare_runtime(cfg, args.launcher)
     runner = build_runner(cfg)
     if cfg.get('load_from') and isinstance(runner, Runner):

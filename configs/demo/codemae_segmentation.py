@@ -9,7 +9,6 @@ _base_ = [
     '../_base_/schedules/loveda_10k.py', '../_base_/segmentation_runtime.py'
 ]
 
-
 norm_cfg = dict(type='BN', requires_grad=True)  # one process
 tile = (128, 128)
 model = dict(

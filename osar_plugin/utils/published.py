@@ -52,7 +52,8 @@ def require_start_weights(model: Any, path: str = 'model') -> None:
     """Refuse a config whose ``init_cfg`` names files that are not there.
 
     A look at the disk, before data sets and models are built. Addresses are
-    left to those who download them.
+    left to those who download them; entries with ``optional=True`` can do
+    without.
 
     Args:
         model: The config of the model.
@@ -63,7 +64,8 @@ def require_start_weights(model: Any, path: str = 'model') -> None:
     """
     for entry, node in dicts(model, path):
         file = node.get('checkpoint')
-        if node.get('type') != 'Pretrained' or not isinstance(file, str):
+        if node.get('type') != 'Pretrained' or node.get('optional') or (
+                not isinstance(file, str)):
             continue
         if file and _ADDRESS not in file and not (
                 Path(file).expanduser().is_file()):

@@ -46,7 +46,8 @@ def test_where_in_the_config():
     require_start_weights(dict(
         a=dict(type='Pretrained', checkpoint='torchvision://resnet50'),
         b=dict(type='Pretrained', checkpoint=''),
-        c=dict(type='Constant', checkpoint='none.pth'), d=None))
+        c=dict(type='Constant', checkpoint='none.pth'), d=None,
+        e=dict(start, optional=True)))
     require_start_weights(None)
 
 
