@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from osar_plugin.registry import DATASETS
-from osar_plugin.utils.config_values import Buildable
+from osar_plugin.utils.config_values import Buildable, require_range
 from osar_plugin.utils.errors import (
     ConfigError,
     DataFormatError,
@@ -75,7 +75,11 @@ class ListClassification(SceneList):
     Args:
         data_root: Folder that the names are relative to.
         list_file: The list, in ``data_root`` unless absolute; None to take
-            ``folder``.
+            ``folder``. ``{shots}`` and ``{seed}`` in it stand for the two
+            arguments below, so that the lists of training and of test are
+            always of the same draw.
+        list_shots: Images of each class in the list, for its name alone.
+        list_seed: Seed that the list was drawn with, for its name alone.
         folder: In place of a list: a folder in ``data_root`` with one
             folder for each class, which may have folders of its own.
         classes: Names in the order of the indices; None for the published
@@ -83,7 +87,7 @@ class ListClassification(SceneList):
         modality: ``'optical'`` or ``'sar'``; None for that of the data set.
         columns: See :class:`~.scene_list.SceneList`.
         shots: See there; by default every line counts, since the published
-            lists are drawn already.
+            lists are drawn already. Unlike ``list_shots``, this draws.
         seed: Seed of that draw.
         balanced: See there.
         pipeline: Transforms.
@@ -110,14 +114,19 @@ class ListClassification(SceneList):
             seed: int = 0,
             balanced: bool = True,
             pipeline: Sequence[Buildable] = (),
+            list_shots: int | None = None,
+            list_seed: int | None = None,
             **kwargs: Any) -> None:
         if (list_file is None) == (folder is None):
             raise ConfigError(
                 f'list_file={list_file!r} and folder={folder!r}: expected '
                 'one of the two.')
+        require_range(1, list_shots=list_shots)
+        require_range(0, list_seed=list_seed)
         self.folder = folder
         super().__init__(
-            data_root, list_file or '',
+            data_root, fill_name(list_file or '', shots=list_shots,
+                                 seed=list_seed),
             self.METAINFO.get('classes', ()) if classes is None else classes,
             modality or self.MODALITY, columns, shots, seed, balanced,
             pipeline, **kwargs)
@@ -156,6 +165,34 @@ class ListClassification(SceneList):
                 'order of classes: use the published list, or set `classes` '
                 'to its order.')
         return name
+
+
+def fill_name(list_file: str, **values: int | None) -> str:
+    """Name of a list that was drawn with some numbers.
+
+    Args:
+        list_file: With a placeholder, e.g. ``{seed}``, for each value that
+            is given, and for no other.
+        **values: ``shots`` and ``seed``; None where there is none.
+
+    Raises:
+        ConfigError: If a placeholder has no value or a value no
+            placeholder.
+    """
+    for name, value in values.items():
+        mark = f'{{{name}}}'
+        if value is None and mark in list_file:
+            raise ConfigError(
+                f'list_file={list_file!r} has a place for {mark}, but '
+                f'list_{name} is None. Give list_{name} a number, or write '
+                'it into list_file.')
+        if value is not None and mark not in list_file:
+            raise ConfigError(
+                f'list_{name}={value} has no effect: {mark} is not in '
+                f'list_file={list_file!r}. Put it there, or leave '
+                f'list_{name} out.')
+        list_file = list_file.replace(mark, str(value))
+    return list_file
 
 
 def scan_classes(root: Path, folder: str,

@@ -9,6 +9,7 @@ from .damage_visualization import DamageVisualizationHook
 from .guards import BadSampleHook, InvalidLossHook
 from .latent_statistics import LatentStatisticsHook
 from .layer_decay import LayerDecayConstructor
+from .leak_check import ListOverlapHook
 from .optim import CPUAmpOptimWrapper
 from .preemption import PreemptionHook
 from .pseudo_sar import PseudoSARHook
@@ -22,8 +23,7 @@ __all__ = [
     'AtomicCheckpointHook', 'BadSampleHook', 'BridgeEMAHook',
     'CPUAmpOptimWrapper', 'DamageVisualizationHook', 'DataCheckHook',
     'ExactResumeHook', 'InvalidLossHook', 'LatentStatisticsHook',
-    'LayerDecayConstructor',
-    'MergedGroupsConstructor', 'PreemptionHook', 'PseudoSARHook',
-    'ReIDVisualizationHook', 'TrainingPlateauLR', 'WarmupCosineLR',
-    'wrap_blocks'
+    'LayerDecayConstructor', 'ListOverlapHook', 'MergedGroupsConstructor',
+    'PreemptionHook', 'PseudoSARHook', 'ReIDVisualizationHook',
+    'TrainingPlateauLR', 'WarmupCosineLR', 'wrap_blocks'
 ]

@@ -72,6 +72,7 @@ def load_config(path: str | Path,
             raise ConfigError(
                 f'--cfg-options {options} does not fit {path}: '
                 f'{_text(error)}') from error
+    _share_lists(cfg, options or {})
     check_config(cfg)
     _settle(cfg)
     return cfg
@@ -107,6 +108,28 @@ def require_parts(cfg: Config, path: str, verb: str,
                 f'{path} cannot be {verb}: it has {there}, but no '
                 f'{" and no ".join(missing)}. Add what is missing, or set '
                 'all three to None.')
+
+
+def _share_lists(cfg: Config, options: dict[str, Any]) -> None:
+    """Give val and test the few-shot draw that training is overridden with.
+
+    ``train_dataloader.dataset.list_seed=3`` is then all it takes, also where
+    the list of val is what that draw left. Overrides of val and test
+    themselves come first; the log says what followed.
+    """
+    for key in ('list_shots', 'list_seed'):
+        path = f'{DATALOADERS[0]}.dataset.{key}'
+        if path not in options:
+            continue
+        for loader in DATALOADERS[1:]:
+            dataset = (cfg.get(loader) or {}).get('dataset') or {}
+            followed = f'{loader}.dataset.{key}'
+            if dataset.get(key) is None or followed in options:
+                continue
+            dataset[key] = options[path]
+            print_log(
+                f'{followed}={options[path]}, as of training.',
+                logger='current')
 
 
 def _settle(cfg: Config) -> None:

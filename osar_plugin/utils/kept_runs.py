@@ -119,6 +119,41 @@ def last_figures(work_dir: Path, column: str) -> dict[str, float]:
         'before its first evaluation. Remove the folder and start again.')
 
 
+def evaluations(work_dir: Path) -> dict[str, list[float]]:
+    """All evaluations of a run, from its curves.
+
+    A run that was resumed has several files of curves; where they overlap,
+    the later one counts.
+
+    Args:
+        work_dir: Of the run.
+
+    Returns:
+        Figure to its values in the order of the steps.
+
+    Raises:
+        CheckpointError: If the run was not evaluated.
+    """
+    steps: dict[int, dict[str, float]] = {}
+    for curves in sorted(work_dir.glob('*/vis_data/scalars.json')):
+        for line in curves.read_text().splitlines():
+            row = json.loads(line)
+            # Rows of the training have a learning rate.
+            if 'step' in row and 'lr' not in row:
+                steps[row['step']] = row
+    found: dict[str, list[float]] = {}
+    for step in sorted(steps):
+        for name, value in steps[step].items():
+            if name not in ('step', 'time', 'data_time'):
+                found.setdefault(name, []).append(value)
+    if not found:
+        raise CheckpointError(
+            f'{work_dir}: no evaluation in the curves '
+            '(<time>/vis_data/scalars.json) of this folder. Name work dirs '
+            'of runs that were evaluated.')
+    return found
+
+
 def spread_table(results: Mapping[str, Sequence[Mapping[str, float]]],
                  columns: Sequence[str], first: str) -> str:
     """Markdown: mean and standard deviation over the seeds.

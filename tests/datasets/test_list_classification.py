@@ -128,6 +128,29 @@ def test_listed_but_missing(aid):
         AID(str(aid), 'train_labels_20.txt')
 
 
+def test_names_of_few_shot_lists(aid):
+    for shots, seed, line in ((10, 0, 'airport_0.jpg Airport 14'),
+                              (40, 3, 'beach_1.jpg Beach 0')):
+        (aid / f'shot_{shots}-seed_{seed}.txt').write_text(f'{line}\n')
+        dataset = AID(str(aid), 'shot_{shots}-seed_{seed}.txt',
+                      list_shots=shots, list_seed=seed)
+        assert dataset.list_file == f'shot_{shots}-seed_{seed}.txt'
+        assert dataset[0]['gt_label'] == int(line.split()[2])
+
+
+@pytest.mark.parametrize('name, arguments, text', [
+    ('a_{shots}-{seed}.txt', dict(list_shots=1), r'\{seed\}.*None'),
+    ('a_{shots}-{seed}.txt', dict(list_seed=1), r'\{shots\}.*None'),
+    ('a_{seed}.txt', dict(list_seed=1, list_shots=1), 'list_shots=1 has no'),
+    ('train_labels_20.txt', dict(list_seed=0), 'list_seed=0 has no effect'),
+    (None, dict(list_seed=0, folder='.'), 'list_seed=0 has no effect'),
+    ('a_{seed}.txt', dict(list_seed=-1), 'list_seed'),
+    ('a_{shots}.txt', dict(list_shots=0), 'list_shots')])
+def test_places_and_values_belong_together(aid, name, arguments, text):
+    with pytest.raises(ConfigError, match=text):
+        AID(str(aid), name, **arguments)
+
+
 def test_classes_must_be_given_where_none_are_published(aid):
     with pytest.raises(ConfigError, match='classes'):
         ListClassification(str(aid), 'train_labels_20.txt')

@@ -16,10 +16,11 @@ from mmengine.runner import Runner
 from PIL import Image
 
 from osar_plugin.datasets import list_classification
+from osar_plugin.datasets.list_classification import fill_name
 from osar_plugin.registry import MODELS
 from osar_plugin.utils.checkpoint import read_checkpoint
 from osar_plugin.utils.config import load_config
-from osar_plugin.utils.errors import ConfigError
+from osar_plugin.utils.errors import ConfigError, DataFormatError
 
 needs('mmpretrain')
 
@@ -29,6 +30,7 @@ CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
 NAMES = {'codemae_aid': 'AID', 'codemae_resisc45': 'RESISC45',
          'codemae_fusar': 'FUSARShip', 'codemae_mstar': 'MSTAR',
          'codemae_saracd': 'SARACD'}
+FEW_SHOT = ('codemae_fusar', 'codemae_mstar', 'codemae_saracd')
 LOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 ARCH = dict(embed_dim=32, mlp_depths=(1, 1), depth=2, num_heads=2)
 
@@ -40,6 +42,12 @@ def read(name: str) -> Config:
 def build(cfg: Config) -> Any:
     with MODELS.switch_scope_and_registry('mmpretrain') as registry:
         return registry.build(copy.deepcopy(cfg.model))
+
+
+def list_of(dataset: Any) -> str:
+    return fill_name(dataset.get('list_file') or '',
+                     shots=dataset.get('list_shots'),
+                     seed=dataset.get('list_seed'))
 
 
 def write_tree(root: Path, cfg: Config) -> Path:
@@ -59,7 +67,7 @@ def write_tree(root: Path, cfg: Config) -> Path:
                 Image.fromarray(rng.integers(
                     0, 256, shape, np.uint8)).save(root / folder / file)
                 if dataset.get('list_file'):
-                    lists.setdefault(dataset.list_file, []).append(
+                    lists.setdefault(list_of(dataset), []).append(
                         f'{file} {folder} {label}\n')
     for list_file, lines in lists.items():
         (root / list_file).parent.mkdir(parents=True, exist_ok=True)
@@ -110,7 +118,7 @@ def test_built_at_full_size(name: str, classes: int) -> None:
     with torch.device('meta'):
         model = build(cfg)
     assert model.head.fc.out_features == classes
-    few_shot = name in ('codemae_fusar', 'codemae_mstar', 'codemae_saracd')
+    few_shot = name in FEW_SHOT
     assert (model.neck.batch_norm is not None) == few_shot
     if not name.startswith('demo'):
         assert (cfg.model.backbone.modality == 'sar') == few_shot
@@ -133,6 +141,56 @@ def test_the_published_recipes() -> None:
         np.array(colours.mean) / 255, [.368, .381, .3436])
     np.testing.assert_allclose(
         np.array(colours.std) / 255, [.2034, .1853, .1848])
+
+
+def lists_of(cfg: Config) -> list[str]:
+    return [list_of(cfg[key].dataset) for key in LOADERS]
+
+
+def test_lists_of_the_few_shot_configs() -> None:
+    for shots, end in ((10, ''), (40, '_40shot')):
+        name = f'split_fewshot/shot_{shots}-seed_0'
+        for config in ('codemae_fusar', 'codemae_mstar'):
+            assert lists_of(read(config + end)) == [f'{name}.txt', '', '']
+        assert lists_of(read(f'codemae_saracd{end}')) == [
+            f'{name}_train.txt', f'{name}_test.txt', f'{name}_test.txt']
+
+
+@pytest.mark.parametrize('name', FEW_SHOT)
+def test_forty_shots_change_the_lists_alone(name: str) -> None:
+    few, many = read(name), read(f'{name}_40shot')
+    for key in LOADERS:
+        few[key].dataset.list_shots = many[key].dataset.list_shots = None
+    assert few.to_dict() == many.to_dict()
+
+
+def test_one_option_switches_all_lists() -> None:
+    path = CONFIGS / 'codemae_saracd.py'
+    seed = 'train_dataloader.dataset.list_seed'
+    name = 'split_fewshot/shot_40-seed_3'
+    cfg = load_config(path, {
+        seed: 3, 'train_dataloader.dataset.list_shots': 40})
+    assert lists_of(cfg) == [
+        f'{name}_train.txt', f'{name}_test.txt', f'{name}_test.txt']
+    cfg = load_config(path, {
+        seed: 3, 'val_dataloader.dataset.list_seed': 2})
+    assert [cfg[key].dataset.list_seed for key in LOADERS] == [3, 2, 3]
+    cfg = load_config(CONFIGS / 'codemae_fusar.py', {seed: 3})
+    assert lists_of(cfg) == ['split_fewshot/shot_10-seed_3.txt', '', '']
+
+
+def test_training_on_test_images_is_refused(tmp_path: Path) -> None:
+    """As where the list of training alone is another draw."""
+    cfg = read('codemae_saracd')
+    cfg = shrink(cfg, write_tree(tmp_path / 'data', cfg))
+    lists = tmp_path / 'data/split_fewshot'
+    lines = [(lists / f'shot_10-seed_0_{part}.txt').read_text().splitlines()
+             for part in ('train', 'test')]
+    (lists / 'shot_10-seed_3_train.txt').write_text(
+        '\n'.join([*lines[0][:6], *lines[1][-4:]]))
+    cfg.train_dataloader.dataset.update(list_seed=3, indices=None)
+    with pytest.raises(DataFormatError, match='4 images.*seed_0_test'):
+        runner_of(cfg, tmp_path).train()
 
 
 def test_logits_of_the_built_classifier_are_official() -> None:

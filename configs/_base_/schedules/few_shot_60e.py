@@ -35,3 +35,5 @@ train_cfg = dict(by_epoch=True, max_epochs=max_epochs, val_interval=5)
 val_cfg = dict()
 test_cfg = dict()
 auto_scale_lr = dict(enable=False, base_batch_size=50)
+# No image is both trained on and tested on.
+custom_hooks = [dict(type='osar_plugin.ListOverlapHook')]
