@@ -27,6 +27,7 @@ from osar_plugin.utils.errors import (
 
 from . import transforms  # noqa: F401 - brings those of mmcv with it
 from .layout import SUFFIXES, shorten
+from .listed_paths import missing_files
 from .scene_list import SceneList, shuffled
 
 SCENE_COLUMNS = ('file', 'folder', 'label')
@@ -66,7 +67,9 @@ class ListClassification(SceneList):
 
     A line of a list names the file, its folder and the class index; where
     the folder already ends with the file, as in few-shot lists of SAR
-    targets, it is the whole path. If a part of the path is the name of a
+    targets, it is the whole path. The published lists are read as they are,
+    with the absolute paths of their authors: see
+    :func:`~.listed_paths.below`. If a part of the path is the name of a
     class, it must be that of the index.
 
     Samples have ``img_path``, ``gt_label``, and what
@@ -140,8 +143,7 @@ class ListClassification(SceneList):
                 self.row(path, label) for path, label in scan_classes(
                     Path(self.data_root), self.folder,
                     self.metainfo['classes'])]
-        missing = [row['img_path'] for row in rows
-                   if not Path(row['img_path']).is_file()]
+        missing = missing_files([row['img_path'] for row in rows])
         if missing:
             raise DatasetNotFoundError(
                 f'{len(missing)} of {len(rows)} images of '
@@ -149,22 +151,24 @@ class ListClassification(SceneList):
                 'Check data_root and columns, and restore the images.')
         return [dict(row, gt_label=row['label']) for row in rows]
 
-    def locate(self, entry: dict[str, str], where: str) -> Path:
-        """The image of a line; refuses one that contradicts its class."""
-        name = super().locate(entry, where)
-        if 'folder' in entry and Path(entry['folder']).suffix.lower() in (
-                SUFFIXES):
-            name = Path(entry['folder'])
+    def locate(self, entry: dict[str, str]) -> str:
+        """The image of a line; see the class."""
+        folder = entry.get('folder', '')
+        if Path(folder).suffix.lower() in SUFFIXES:
+            return folder
+        return super().locate(entry)
+
+    def check_name(self, name: str, label: int, where: str) -> None:
+        """Refuse an image in the folder of another class."""
         classes = self.metainfo['classes']
-        named = [part for part in name.parts[:-1] if part in classes]
-        expected = classes[int(entry['label'])]
+        named = [part for part in name.split('/')[:-1] if part in classes]
+        expected = classes[label]
         if named and expected not in named:
             raise DataFormatError(
-                f'{where}: class index {entry["label"]} is {expected!r} and '
-                f'the image lies in {named[-1]!r}. The list has another '
-                'order of classes: use the published list, or set `classes` '
-                'to its order.')
-        return name
+                f'{where}: class index {label} is {expected!r} and the '
+                f'image lies in {named[-1]!r}. The list has another order '
+                'of classes: use the published list, or set `classes` to '
+                'its order.')
 
 
 def fill_name(list_file: str, **values: int | None) -> str:

@@ -17,6 +17,8 @@ from osar_plugin.utils.errors import (
     DatasetNotFoundError,
 )
 
+from .listed_paths import below, split_line
+
 MODALITIES = {'optical': 0, 'sar': 1}
 COLUMNS = ('file', 'folder', 'optical', 'sar', 'label')
 _SEED = 729  # of the official few-shot draw
@@ -29,7 +31,9 @@ class SceneList(BaseDataset):
     A line has one word for each of ``columns``. ``('file', 'label')``
     suits the lists of SAR few-shot sets without their names, ``('file',
     'folder', 'label')`` those of AID and RESISC45, and ``('optical',
-    'sar', 'label')`` pairs, of which ``modality`` chooses one image.
+    'sar', 'label')`` pairs, of which ``modality`` chooses one image. A
+    folder may have spaces and backslashes, and may be one of another
+    machine: see :func:`~.listed_paths.below`.
 
     Each sample has ``img_path``, ``label`` (0 to C - 1) and ``modality``
     (0 optical, 1 SAR).
@@ -49,7 +53,8 @@ class SceneList(BaseDataset):
         **kwargs: Further arguments of ``BaseDataset``.
 
     Raises:
-        DatasetNotFoundError: If the list is missing.
+        DatasetNotFoundError: If the list is missing, or what an absolute
+            path in it names.
         DataFormatError: If a line does not parse or its index is no class.
         ConfigError: If an argument cannot be used, or a class has fewer
             lines than ``shots``.
@@ -100,7 +105,7 @@ class SceneList(BaseDataset):
         """All rows of the list."""
         path = Path(self.data_root) / self.list_file
         try:
-            text = path.read_text(encoding='utf-8')
+            text = path.read_text(encoding='utf-8-sig')
         except FileNotFoundError as error:
             raise DatasetNotFoundError(
                 f'{path}: no such list. Check data_root and '
@@ -108,20 +113,26 @@ class SceneList(BaseDataset):
         except (OSError, UnicodeDecodeError) as error:
             raise DataFormatError(
                 f'{path}: cannot be read as a list ({error}).') from error
-        rows = [
-            self._parse(line.split(), f'{path}, line {number}')
+        listed = [
+            (*self._parse(line, f'{path}, line {number}'), number)
             for number, line in enumerate(text.splitlines(), 1)
             if line.strip()]
-        if not rows:
+        if not listed:
             raise DataFormatError(f'{path}: names no image.')
-        return rows
+        names = below([name for name, _, _ in listed],
+                      Path(self.data_root), str(path))
+        for name, (_, label, number) in zip(names, listed, strict=True):
+            self.check_name(name, label, f'{path}, line {number}')
+        return [self.row(Path(name), label)
+                for name, (_, label, _) in zip(names, listed, strict=True)]
 
-    def _parse(self, words: list[str], where: str) -> dict[str, Any]:
-        """A row from a line."""
+    def _parse(self, line: str, where: str) -> tuple[str, int]:
+        """The image of a line as it is written, and its class."""
         count = len(self.metainfo['classes'])
-        if len(words) != len(self.columns):
+        words = split_line(line, self.columns)
+        if words is None:
             raise DataFormatError(
-                f'{where}: {len(words)} words; expected '
+                f'{where}: {len(line.split())} words; expected '
                 f'{" ".join(self.columns)}. Set `columns`.')
         entry = dict(zip(self.columns, words, strict=True))
         label = entry['label']
@@ -129,17 +140,26 @@ class SceneList(BaseDataset):
             raise DataFormatError(
                 f'{where}: class index {label!r}; expected 0 to '
                 f'{count - 1}. Check `classes` and `columns`.')
-        return self.row(self.locate(entry, where), int(label))
+        return self.locate(entry), int(label)
 
-    def locate(self, entry: dict[str, str], where: str) -> Path:
-        """The image of a line, relative to ``data_root``.
+    def locate(self, entry: dict[str, str]) -> str:
+        """The image of a line, as the list has it.
 
         Args:
             entry: Words of the line by column.
+        """
+        folder = entry.get('folder', '')
+        file = entry.get('file', entry.get(self.modality, ''))
+        return file if folder in ('', '.') else f'{folder}/{file}'
+
+    def check_name(self, name: str, label: int, where: str) -> None:
+        """Refuse an image that its path says to be of another class.
+
+        Args:
+            name: Relative to ``data_root``.
+            label: Its class index.
             where: File and line, for messages.
         """
-        return Path(entry.get('folder', '')) / entry.get(
-            'file', entry.get(self.modality, ''))
 
     def row(self, name: Path, label: int) -> dict[str, Any]:
         """The sample of an image, relative to ``data_root``."""

@@ -205,6 +205,21 @@ def test_the_tool_draws_shares_and_the_rest(mstar, run_tool):
         assert len(parts[0] | parts[1]) == 60
 
 
+def test_the_tool_lists_folders_with_spaces(mstar, run_tool):
+    (mstar / 'TRAIN/T72/SN 132').mkdir()
+    for path in sorted((mstar / 'TRAIN/T72').glob('*.jpeg')):
+        path.rename(mstar / 'TRAIN/T72/SN 132' / path.name)
+    arguments = (TOOL, mstar, '--dataset', 'MSTAR', '--folder', 'TRAIN',
+                 '--shots', '2')
+    ended = run_tool(*arguments)
+    assert ended.code == 0, ended.err
+    dataset = MSTAR(str(mstar), 'split_fewshot/shot_2-seed_0.txt')
+    assert sum('SN 132' in row['img_path'] for row in dataset) == 2
+    image(mstar / 'TRAIN/T72/SN 132/a b.jpeg')
+    ended = run_tool(*arguments, '--force')
+    assert ended.code != 0 and 'spaces' in ended.err
+
+
 @pytest.mark.parametrize('extra, text', [
     ((), '--share'), (('--share', '1.5'), 'share=1.5'),
     (('--shots', '7'), 'shots=7'), (('--shots', '0'), 'shots=[0]'),

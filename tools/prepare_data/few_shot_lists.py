@@ -82,11 +82,11 @@ class Lister:
             self.root, args.folder, kind.METAINFO['classes'])
         self.labels = np.array([label for _, label in self.images])
         spaced = [path for path, _ in self.images if len(
-            str(path).split()) != 1]
+            path.name.split()) != 1]
         if spaced:
             raise DataFormatError(
-                f'{spaced[0]}: lists cannot name files with spaces. Rename '
-                f'{len(spaced)} of them.')
+                f'{spaced[0]}: lists cannot name files with spaces in their '
+                f'own name. Rename {len(spaced)} of them.')
 
     def write(self, name: str, rows: Iterable[int]) -> None:
         """Write the list of some rows."""
