@@ -1,8 +1,8 @@
-"""Paths in list files that were written on another machine.
+r"""Paths in list files that were written on another machine.
 
 Published lists name images where they were on their authors' disks:
 ``/public/data/AID/Airport``, ``F:/SETS/MSTAR/TRAIN/T72/x.jpg``,
-``TRAIN\\T72\\x.jpg``. What the folder of the data set stands for in them is
+``TRAIN\T72\x.jpg``. What the folder of the data set stands for in them is
 found by looking, for a list as a whole.
 """
 
@@ -22,10 +22,10 @@ _ABSOLUTE = re.compile('/|[A-Za-z]:')
 
 
 def split_line(line: str, columns: Sequence[str]) -> list[str] | None:
-    """Words of a line, one for each column.
+    r"""Words of a line, one for each column.
 
     The folder may have spaces: it is all that the columns before and after
-    it leave. ``\\`` becomes ``/``.
+    it leave. ``\`` becomes ``/``.
 
     Args:
         line: Not empty.
