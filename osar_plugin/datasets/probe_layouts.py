@@ -74,6 +74,20 @@ def _bands(sar: tuple[tuple[float, ...], tuple[float, ...]],
 
 _WHU_CLASSES = ('farmland', 'city', 'village', 'water', 'forest', 'road',
                 'others')
+_YESEG_CLASSES = ('bare ground', 'low vegetation', 'trees', 'houses',
+                  'water', 'roads', 'other')
+# The 19 classes of BigEarthNet in the order of its nomenclature. One-hot files
+# must be in this order; some newer tools sort the names instead.
+_BEN_CLASSES = (
+    'Urban fabric', 'Industrial or commercial units', 'Arable land',
+    'Permanent crops', 'Pastures', 'Complex cultivation patterns',
+    'Land principally occupied by agriculture, with significant areas of '
+    'natural vegetation', 'Agro-forestry areas', 'Broad-leaved forest',
+    'Coniferous forest', 'Mixed forest',
+    'Natural grassland and sparsely vegetated areas',
+    'Moors, heathland and sclerophyllous vegetation',
+    'Transitional woodland, shrub', 'Beaches, dunes, sands',
+    'Inland wetlands', 'Coastal wetlands', 'Inland waters', 'Marine waters')
 LAYOUTS = {
     'PIE': ProbeLayout(
         ('background', 'city', 'road', 'water', 'forest', 'farmland'),
@@ -87,17 +101,17 @@ LAYOUTS = {
         _WHU_CLASSES, OSPRETRAIN_STATISTICS['WHU-OPT-SAR'],
         zero_ignored=True),
     'YESeg': ProbeLayout(
-        tuple(f'class {number}' for number in range(7)),
+        _YESEG_CLASSES,
         OSPRETRAIN_STATISTICS['YESeg-OPT-SAR'], zero_ignored=True),
     # Trains on the list called test and tests on val, as SwinSSL did.
     'DFC20': ProbeLayout(
         ('Forest', 'Shrubland', 'Grassland', 'Wetlands', 'Croplands',
-         'Urban', 'Barren', 'Water'),
+         'Urban/Built-up', 'Barren', 'Water'),
         _bands(((.4864, .5285, .5074), (.2291, .2357, .2142)),
                ((.1887, .2082, .1706), (.1618, .1618, .157))),
         suffix='.npy', train='test', test='val'),
     'BEN-MM': ProbeLayout(
-        tuple(f'class {number}' for number in range(19)),
+        _BEN_CLASSES,
         _bands(((.5521, .5236, .5378), (.2188, .2209, .1878)),
                ((.2195, .2554, .2090), (.1781, .1685, .1666))),
         labels='onehot', suffix='.npy', test='val'),

@@ -104,6 +104,28 @@ def test_what_the_papers_code_reads():
         'train', 'val')
 
 
+@pytest.mark.parametrize('name, first, sixth, last', [
+    ('PIE', 'background', 'farmland', 'farmland'),
+    ('WHU', 'farmland', 'road', 'others'),
+    ('YESeg', 'bare ground', 'roads', 'other'),
+    ('DFC20', 'Forest', 'Urban/Built-up', 'Water'),
+    ('BEN-MM', 'Urban fabric', 'Complex cultivation patterns',
+     'Marine waters'),
+    ('EuroSAT-MM', 'AnnualCrop', 'Pasture', 'SeaLake')])
+def test_names_of_the_classes(name, first, sixth, last):
+    classes = LAYOUTS[name].classes
+    assert (classes[0], classes[5], classes[-1]) == (first, sixth, last)
+    assert len(set(classes)) == len(classes)
+
+
+def test_the_order_of_bigearthnet_is_not_alphabetical():
+    classes = LAYOUTS['BEN-MM'].classes
+    assert classes != tuple(sorted(classes))
+    assert [classes.index(name) for name in (
+        'Agro-forestry areas', 'Mixed forest', 'Beaches, dunes, sands',
+        'Inland waters')] == [7, 10, 14, 17]
+
+
 def test_presence_is_of_the_squared_width():
     mask = np.zeros((10, 20), np.uint8)
     mask[0] = 1  # 20 of 200 pixels, 5 % of 400
@@ -216,11 +238,12 @@ def test_the_tool_probes_a_layout(tmp_path, run_tool):
     ended = run_tool(
         'analysis/linear_probe.py', config, tmp_path / 'net.pth',
         '--data-root', tmp_path / 'PIE', '--layout', 'PIE', '--shots', '1',
-        '--seeds', '0', '--epochs', '2', '--device', 'cpu', '--out',
-        tmp_path)
+        '--epochs', '2', '--device', 'cpu', '--out', tmp_path)
     assert ended.code == 0, ended.err
     results = json.loads((tmp_path / 'linear_probe.json').read_text())
     assert results['classes'] == list(LAYOUTS['PIE'].classes)
-    run = results['runs']['trained']['sar'][0]
+    runs = results['runs']['trained']['sar']
+    assert [one['seed'] for one in runs] == [0, 1, 2, 3, 4]
+    run = runs[0]
     assert run['train_images'] == 6
     assert set(run['final']) == {'micro_ap', 'micro_f1'}

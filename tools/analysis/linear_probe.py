@@ -10,7 +10,7 @@ r"""Probe a frozen encoder with a linear classifier.
 
     # one of the published sets, with its classes, lists and constants
     python tools/analysis/linear_probe.py CONFIG CHECKPOINT \
-        --data-root data/PIE --layout PIE --shots 10 --seeds 0 1 2 3 4
+        --data-root data/PIE --layout PIE --shots 10
 
 Lists are those of osar_plugin.SceneList: a line names the optical image, the
 SAR image and the class index (--columns for others). Features are computed
@@ -91,7 +91,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help='train on K images for each class; default: all')
     add('--balanced', action='store_true',
         help='with --shots: K of each class; officially K x C of all')
-    add('--seeds', type=int, nargs='+', default=[0, 1, 2])
+    add('--seeds', type=int, nargs='+',
+        help='default: 0 1 2; with --layout, as published, 0 1 2 3 4')
     add('--untrained', action='store_true',
         help='also probe the untrained network, another for each seed')
     defaults = ProbeSettings()
@@ -106,7 +107,10 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     add('--device', help="default: MMEngine's choice")
     add('--out', metavar='DIR', help='folder for linear_probe.json')
     add('--cfg-options', nargs='+', action=DictAction, metavar='KEY=VALUE')
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    if args.seeds is None:
+        args.seeds = list(range(5 if args.layout else 3))
+    return args
 
 
 class Scenes(NamedTuple):
