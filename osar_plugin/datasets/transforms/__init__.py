@@ -23,6 +23,7 @@ from .augmentation import (
     PillowResize,
     RandomErasing,
 )
+from .center_crop import CenterCropPad, center_crop_pad
 from .damage import (
     DamageColorJitter,
     DamageRandomCrop,
@@ -57,7 +58,7 @@ from .sar import SARToUint8, scale_by_max, scale_by_percentiles
 from .segmentation import LoadLabelMap
 
 __all__ = [
-    'LoadLabelMap',
+    'CenterCropPad', 'LoadLabelMap',
     'ColorJitter', 'DamageColorJitter', 'DamageRandomCrop',
     'DamageRandomFlip', 'DamageRandomScale', 'DamageRotate90',
     'LoadDamagePair', 'PackDamageInputs',
@@ -67,6 +68,7 @@ __all__ = [
     'PairHorizontalFlip', 'PairPipeline', 'PairRandomResizedCrop',
     'PairResize', 'PillowResize', 'RandomErasing', 'RandomPairView',
     'RandomPairWarp', 'RandomTone', 'SARAppearance', 'SARContrast',
-    'SARDenoise', 'SARToUint8', 'ShipSize', 'scale_by_max',
+    'SARDenoise', 'SARToUint8', 'ShipSize', 'center_crop_pad',
+    'scale_by_max',
     'scale_by_percentiles', 'ship_size', 'truncate_lowest',
 ]
