@@ -72,13 +72,14 @@ test_dataloader = val_dataloader
 val_evaluator = dict(type='mmpretrain.Accuracy', topk=(1, ))
 test_evaluator = val_evaluator
 
+base_lr = 1e-3
 max_epochs = 30
 optim_wrapper = dict(
     _delete_=True,
     type='mmengine.OptimWrapper',
     constructor='osar_plugin.LayerDecayConstructor',
     optimizer=dict(
-        type='mmengine.AdamW', lr=1e-3, betas=(0.9, 0.999),
+        type='mmengine.AdamW', lr=base_lr, betas=(0.9, 0.999),
         weight_decay=0.05),
     # From scratch there is nothing in the first layers to be kept.
     paramwise_cfg=dict(decay_rate=1.))
@@ -92,7 +93,7 @@ param_scheduler = [
         convert_to_iter_based=True),
     dict(
         type='mmengine.CosineAnnealingLR',
-        eta_min=1e-6,
+        eta_min_ratio=1e-6 / base_lr,
         begin=2,
         end=max_epochs,
         T_max=max_epochs - 2,

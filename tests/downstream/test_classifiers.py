@@ -128,21 +128,6 @@ def test_built_at_full_size(name: str, classes: int) -> None:
         assert eps == {1e-6}
 
 
-def test_the_published_recipes() -> None:
-    rates = {name: read(name).optim_wrapper for name in NAMES}
-    assert {name: wrapper.paramwise_cfg.decay_rate
-            for name, wrapper in rates.items()} == {
-        'codemae_aid': .85, 'codemae_resisc45': .95, 'codemae_fusar': .85,
-        'codemae_mstar': .85, 'codemae_saracd': 1.}
-    assert rates['codemae_aid'].optimizer.lr == 1.25e-4
-    assert rates['codemae_mstar'].optimizer.lr == 1e-3 * 50 / 256
-    colours = read('codemae_resisc45').model.data_preprocessor
-    np.testing.assert_allclose(
-        np.array(colours.mean) / 255, [.368, .381, .3436])
-    np.testing.assert_allclose(
-        np.array(colours.std) / 255, [.2034, .1853, .1848])
-
-
 def lists_of(cfg: Config) -> list[str]:
     return [list_of(cfg[key].dataset) for key in LOADERS]
 

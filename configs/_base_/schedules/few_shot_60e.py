@@ -1,4 +1,5 @@
 # Few-shot fine-tuning on SAR targets; see finetune_100e.py.
+base_lr = 1e-3 * 50 / 256
 max_epochs = 60
 warmup_epochs = 2
 
@@ -9,7 +10,7 @@ optim_wrapper = dict(
     constructor='osar_plugin.LayerDecayConstructor',
     optimizer=dict(
         type='mmengine.AdamW',
-        lr=1e-3 * 50 / 256,
+        lr=base_lr,
         betas=(0.9, 0.999),
         weight_decay=0.05),
     paramwise_cfg=dict(decay_rate=0.85, num_layers=31))
@@ -23,7 +24,9 @@ param_scheduler = [
         convert_to_iter_based=True),
     dict(
         type='mmengine.CosineAnnealingLR',
-        eta_min=1e-6,
+        # 1e-6 for the last layer; the scale of a layer multiplies the whole
+        # schedule.
+        eta_min_ratio=1e-6 / base_lr,
         begin=warmup_epochs,
         end=max_epochs,
         T_max=max_epochs - warmup_epochs,
