@@ -53,8 +53,8 @@ class LoveDA(StrictDataset):
     looking, and so is ``trainval``, a folder with both. Labels in the files
     are 0 no data and 1 to 7 the classes; ``reduce_zero_label`` of the
     samples says so. Every tile of a labelled split must have its mask and
-    every mask its tile; a split without any mask, as the published test
-    split, has none in its samples either.
+    every mask its tile; the test split, where it has no folder of masks or an
+    empty one, has none in its samples either.
 
     Samples have ``img_path``, ``seg_map_path`` where there are labels,
     ``label_map`` (None), ``reduce_zero_label`` (True), ``seg_fields``.
@@ -122,10 +122,11 @@ class LoveDA(StrictDataset):
             if not tiles.is_dir():
                 raise DatasetNotFoundError(
                     f'{tiles}: no such folder.\n{LAYOUT_HELP}')
-        # The server holds the labels of the test split back.
+        # The server holds the labels of the test split back; scripts leave
+        # an empty folder for them.
         return [
-            (tiles, None if split == 'test' and not masks.is_dir() else masks)
-            for split, tiles, masks in found]
+            (tiles, None if split == 'test' and not _any_mask(masks)
+             else masks) for split, tiles, masks in found]
 
     def _flat(self, root: Path) -> list[tuple[str, Path, Path]]:
         """Split and folders where all scenes lie together."""
@@ -173,6 +174,10 @@ def _chosen(name: str, values: Sequence[str],
             f'{name}={values!r}: expected a list of different ones of '
             f'{", ".join(known)}, e.g. [{known[0]!r}].')
     return words
+
+
+def _any_mask(folder: Path) -> bool:
+    return folder.is_dir() and bool(list_images(folder, ('.png', )))
 
 
 def _rows(tiles: Path, masks: Path | None) -> list[dict[str, Any]]:

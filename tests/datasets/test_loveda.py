@@ -70,10 +70,33 @@ def test_the_published_layout(official):
     assert stems(merged) == list(range(8, 16))
 
 
-def test_the_test_split_has_no_labels(official, converted):
-    test = LoveDA(str(official), splits=['test'])
-    assert len(test) == 4
+@pytest.mark.parametrize('layout, count', [('official', 4),
+                                           ('converted', 1)])
+@pytest.mark.parametrize('folders', ['absent', 'empty'])
+def test_the_test_split_has_no_labels(request, layout, count, folders):
+    """An empty folder of masks says so as well as none."""
+    root = request.getfixturevalue(layout)
+    if folders == 'empty' and layout == 'official':
+        (root / 'Test/Urban/masks_png').mkdir()
+        (root / 'Test/Rural/masks_png').mkdir()
+        (root / 'Test/Rural/masks_png/._20.png').touch()
+    elif folders == 'empty':
+        (root / 'ann_dir/test').mkdir()
+    test = LoveDA(str(root), splits=['test'])
+    assert len(test) == count
     assert all('seg_map_path' not in row for row in test)
+
+
+def test_masks_of_the_test_split_are_taken(converted):
+    tile(converted / 'ann_dir/test/12.png', 1, True)
+    assert 'seg_map_path' in LoveDA(str(converted), splits=['test'])[0]
+
+
+def test_an_empty_folder_of_other_splits_is_an_error(official):
+    shutil.rmtree(official / 'Val/Urban/masks_png')
+    (official / 'Val/Urban/masks_png').mkdir()
+    with pytest.raises(DataFormatError, match='2 tiles have no partner'):
+        LoveDA(str(official), splits=['val'])
 
 
 def test_the_converted_layout(converted):
