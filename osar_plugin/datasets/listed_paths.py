@@ -62,15 +62,7 @@ def below(names: Sequence[str], root: Path, where: str) -> list[str]:
         DatasetNotFoundError: If no tail of an absolute path is there.
         DataFormatError: If the cuts of the folders differ.
     """
-    cuts: dict[str, str] = {}
-    lost: list[str] = []
-    for images in _by_folder(names):
-        found = (_cut(name, root) for name in images[:_LOOKED_AT])
-        cut = next((cut for cut in found if cut is not None), None)
-        if cut is None:
-            lost.append(images[0])
-        else:
-            cuts.setdefault(cut, images[0])
+    cuts, lost = _cuts(names, root)
     if len(cuts) > 1:
         raise DataFormatError(
             f'{where}: what is to be cut off its paths to find them in '
@@ -126,6 +118,26 @@ def _by_folder(names: Sequence[str]) -> list[list[str]]:
         if len(images) < _LOOKED_AT:
             images.append(name)
     return list(folders.values())
+
+
+def _cuts(names: Sequence[str],
+          root: Path) -> tuple[dict[str, str], list[str]]:
+    """What is to be cut off in the folders, and images of lost folders.
+
+    Returns:
+        Each cut with the first image that asks for it; an image of each
+        folder of which none was found.
+    """
+    cuts: dict[str, str] = {}
+    lost: list[str] = []
+    for images in _by_folder(names):
+        found = (_cut(name, root) for name in images)
+        cut = next((cut for cut in found if cut is not None), None)
+        if cut is None:
+            lost.append(images[0])
+        else:
+            cuts.setdefault(cut, images[0])
+    return cuts, lost
 
 
 def _is_absolute(name: str) -> bool:
