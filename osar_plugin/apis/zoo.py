@@ -4,8 +4,9 @@
     osar_plugin.list_models('*hoss*')
     model = osar_plugin.get_model('sdfnet_hoss', pretrained='SDF-Net.pth')
 
-Names are those of the configs at the top level of ``configs/``, which are
-installed with the package, and so is the table of them, ``metafile.yml``.
+Names are the paths of the configs below ``configs/``, without ``.py``:
+``'sdfnet_hoss'`` of the top level, ``'demo/sdfnet_hoss'`` of a folder. They
+are installed with the package, and so is the table of them, ``metafile.yml``.
 """
 
 from __future__ import annotations
@@ -54,7 +55,10 @@ class ModelInfo:
         paper: The authors' figures by data set and metric; may be empty.
         ours: Figures measured with this package, likewise; None where none
             was.
-        weights: Files that the config starts from, or reads while training.
+        weights: Files that the config names: what it starts from, teachers
+            and codecs, and what its hooks read.
+        files_to_name: Keys of the config under which it takes a file and
+            names none, such as a hook's translator.
     """
 
     name: str
@@ -65,15 +69,24 @@ class ModelInfo:
     paper: dict[str, dict[str, float]]
     ours: dict[str, dict[str, float]] | None
     weights: tuple[str, ...]
+    files_to_name: tuple[str, ...]
 
 
 def list_models(pattern: str = '*') -> list[str]:
     """Names of the zoo, sorted.
 
     Args:
-        pattern: With ``*`` and ``?``, e.g. ``'codemae_*'``.
+        pattern: With ``*`` and ``?``, in any case. Without a slash it is
+            held against the configs of the top level, e.g.
+            ``'codemae_*'``; those of a folder are asked for by its name,
+            e.g. ``'demo/*'`` or ``'ablation/mos_*'``, and of all folders
+            with ``'*/*'``.
     """
-    return sorted(fnmatch.filter(_entries(), pattern))
+    wanted = pattern.lower()
+    return sorted(
+        name for name in _entries()
+        if ('/' in name) == ('/' in wanted)
+        and fnmatch.fnmatchcase(name.lower(), wanted))
 
 
 def model_info(name: str) -> ModelInfo:
@@ -88,10 +101,12 @@ def model_info(name: str) -> ModelInfo:
     entry = _entry(name)
     path = _config_path(entry)
     cfg = read_config(path)
+    metadata = entry['Metadata']
     return ModelInfo(
         name, path, entry['In Collection'], _task(cfg),
-        entry['Metadata']['Training Data'], entry.get('Paper', {}),
-        _measured(entry), tuple(dict.fromkeys(_weights(cfg))))
+        metadata['Training Data'], metadata.get('Paper Figures', {}),
+        _measured(entry), tuple(dict.fromkeys(_weights(cfg))),
+        tuple(_files_to_name(cfg)))
 
 
 def get_model(name: str, pretrained: bool | str | Path = False,
@@ -207,7 +222,8 @@ def _entry(name: str) -> dict[str, Any]:
         raise ConfigError(
             f'There is no model {name!r}.'
             f'{did_you_mean(nearest(name, entries))} '
-            'osar_plugin.list_models() gives all names.')
+            'osar_plugin.list_models() gives the names of the top level, '
+            "list_models('*/*') those of the folders.")
     return entries[name]
 
 
@@ -231,11 +247,24 @@ def _measured(entry: Mapping[str, Any]
     return {one['Dataset']: one['Metrics'] for one in results} or None
 
 
+def _parts(cfg: Config) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Dicts of a config that may name files of weights, with their paths."""
+    for root in ('model', 'custom_hooks'):
+        yield from dicts(cfg.get(root), root)
+
+
 def _weights(cfg: Config) -> Iterator[str]:
-    """Files that the model of a config names."""
-    for _, part in dicts(cfg.model, 'model'):
+    """Files that the model and the hooks of a config name."""
+    for _, part in _parts(cfg):
         for key in ('checkpoint', 'pretrained'):
             if isinstance(part.get(key), str):
                 yield part[key]
     if cfg.get('load_from'):
         yield cfg.load_from
+
+
+def _files_to_name(cfg: Config) -> Iterator[str]:
+    """Keys under which a file may be named and is not."""
+    for path, part in _parts(cfg):
+        if 'checkpoint' in part and part['checkpoint'] is None:
+            yield f'{path}.checkpoint'

@@ -11,6 +11,7 @@ import yaml
 
 import osar_plugin
 from osar_plugin.apis import zoo
+from osar_plugin.utils.config import read_config
 from osar_plugin.utils.errors import (
     CheckpointError,
     ConfigError,
@@ -34,8 +35,34 @@ def test_names_are_those_of_the_configs():
         'sdfnet_hoss', 'sdfnet_paper_hoss']
     assert osar_plugin.list_models('none*') == []
     assert {'get_model', 'list_models'} <= set(dir(osar_plugin))
+    assert osar_plugin.list_models('SDFNet_*') == [
+        'sdfnet_hoss', 'sdfnet_paper_hoss']
     with pytest.raises(AttributeError, match='get_modle'):
         osar_plugin.get_modle  # noqa: B018
+
+
+def test_folders_are_asked_for_by_name():
+    """And a pattern without a slash finds nothing of them."""
+    for folder in ('demo', 'ablation', 'examples'):
+        assert osar_plugin.list_models(f'{folder}/*') == sorted(
+            f'{folder}/{path.stem}'
+            for path in (REPO / 'configs' / folder).glob('*.py'))
+    assert osar_plugin.list_models('Demo/SDFNet_[hs]*') == [
+        'demo/sdfnet_hoss', 'demo/sdfnet_scl_hoss']
+    everything = osar_plugin.list_models() + osar_plugin.list_models('*/*')
+    assert sorted(everything) == sorted(zoo._entries())
+    assert not any('/' in name for name in osar_plugin.list_models('*mos*'))
+
+
+def test_a_model_of_a_folder():
+    info = osar_plugin.model_info('demo/sdfnet_hoss')
+    assert (info.name, info.task) == ('demo/sdfnet_hoss', 'reid')
+    assert info.config.parts[-2:] == ('demo', 'sdfnet_hoss.py')
+    assert info.ours['Demo HOSS-ReID']['ALL/mAP'] == 34.0
+    model = osar_plugin.get_model('demo/sdfnet_hoss')
+    assert model.backbone.embed_dim == 128
+    row = osar_plugin.model_info('ablation/sdfnet_layer-8_hoss')
+    assert row.paper == {'HOSS-ReID': {'ALL/mAP': 58.4, 'S2O/mAP': 45.5}}
 
 
 @pytest.mark.parametrize('name, task, dataset', [
@@ -58,6 +85,17 @@ def test_figures_and_weights():
     assert info.weights == ('weights/vit_b512_pre.pth', )
     assert 'weights/checkpoint-800.pth' in osar_plugin.model_info(
         'codemae_loveda').weights
+
+
+def test_files_of_hooks():
+    """MOS's translator has no default; named, it is among the weights."""
+    info = osar_plugin.model_info('mos_hoss')
+    place = 'custom_hooks.0.translator.checkpoint'
+    assert info.files_to_name == (place, )
+    cfg = read_config(info.config)
+    cfg.merge_from_dict({place: 'translator.pth'})
+    assert list(zoo._weights(cfg)) == [*info.weights, 'translator.pth']
+    assert list(zoo._files_to_name(cfg)) == []
 
 
 def test_measured_figures(monkeypatch):
