@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import functools
 import re
 import runpy
@@ -10,9 +11,11 @@ from pathlib import Path
 
 import pytest
 import yaml
+from downstream import needs
+from mmengine.config import DictAction
 
 from osar_plugin.apis.zoo import list_models, model_info
-from osar_plugin.utils.config import read_config
+from osar_plugin.utils.config import load_config, read_config
 from osar_plugin.utils.config_check import dicts
 from osar_plugin.utils.errors import MissingDependencyError
 
@@ -176,6 +179,57 @@ def test_figures_of_the_light_soma() -> None:
         _, protocol, *alone = dataset.split(', ')
         row = found[f'{protocol}, SOMA{" alone" if alone else ""}']
         assert figures == {key: number(row[key]) for key in figures}
+
+
+def options_of(line: str) -> dict[str, object]:
+    """What tools/train.py makes of a documented line."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction)
+    _, _, said = line.partition('--cfg-options')
+    return parser.parse_args(['--cfg-options', *said.split()]).cfg_options
+
+
+# One config for each way of naming what it starts from; all of them differ
+# in nothing else that these lines touch.
+@pytest.mark.parametrize('name', [
+    'codemae_dior', 'vit_dior', 'codemae_loveda', 'codemae_aid',
+    'codemae_bright', 'codemae_bright_val', 'damageformer_bright',
+    'demo/codemae_detection', 'demo/codemae_segmentation',
+    'demo/codemae_classification', 'demo/codemae_bright'])
+def test_documented_starts(name: str) -> None:
+    """From a file and from random weights, as the page says it."""
+    path = CONFIGS / f'{name}.py'
+    scope = read_config(path).get('default_scope')
+    if scope in ('mmdet', 'mmseg', 'mmpretrain'):
+        needs(scope)
+    lines = re.findall(r'^python tools/train.py CONFIG (.*init_cfg.*)$',
+                       PAGE, re.M)
+    assert len(lines) == 2
+    key = 'model.backbone.init_cfg'
+    if 'bright' in name:
+        lines = [line.replace(key, 'model.init_cfg') for line in lines]
+    from_file, scratch = (
+        load_config(path, options_of(line)) for line in lines)
+    for cfg, wanted in ((from_file, 'FILE'), (scratch, None)):
+        node = cfg.model if 'bright' in name else cfg.model.backbone
+        if wanted is None:
+            assert node.init_cfg is None
+        else:
+            assert node.init_cfg.type == 'Pretrained'
+            assert node.init_cfg.checkpoint == wanted
+
+
+def test_sar_scenes_as_the_header_says() -> None:
+    """The same settings as in the comparison of starts."""
+    needs('mmpretrain')
+    path = CONFIGS / 'demo/codemae_classification.py'
+    header = path.read_text(encoding='utf-8').split('_base_')[0]
+    said = re.search(r'--cfg-options((?:.*\\\n#)*.*)', header)[1]
+    options = options_of('--cfg-options' + re.sub(r'\\\n#', ' ', said))
+    tool = runpy.run_path(str(REPO / 'tools/benchmark/demo_finetuning.py'))
+    wanted = tool['TASKS']['scenes, SAR'].options
+    assert options == options_of(f'--cfg-options {" ".join(wanted)}')
+    assert load_config(path, options).test_dataloader.dataset.modality == 'sar'
 
 
 def test_a_page_without_marks(

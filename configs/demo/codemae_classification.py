@@ -1,9 +1,12 @@
 # CoDe-MAE's classifier shrunk to the scene classes of the demo world:
 #   python tools/make_demo_data.py data/demo --sets sen12
 #   python tools/train.py configs/demo/codemae_classification.py --seed 0
-# SAR in place of the optical images:
+# SAR in place of the optical images, with the mean and deviation of theirs:
 #   --cfg-options model.backbone.modality=sar \
-#     train_dataloader.dataset.modality=sar val_dataloader.dataset.modality=sar
+#     train_dataloader.dataset.modality=sar \
+#     val_dataloader.dataset.modality=sar test_dataloader.dataset.modality=sar \
+#     model.data_preprocessor.mean=[66.0,66.0,66.0] \
+#     model.data_preprocessor.std=[34.0,34.0,34.0]
 # From the demo's own pre-training: as in codemae_segmentation.py.
 _base_ = [
     '../_base_/models/classifier_itpn.py',
