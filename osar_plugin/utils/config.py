@@ -20,7 +20,7 @@ may be.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,7 @@ from .config_targets import (
     DATALOADERS,
     accepted_arguments,
     find_type,
+    how_to_install,
     targets_of,
 )
 from .errors import ConfigError, MissingDependencyError
@@ -50,14 +51,21 @@ __all__ = [
 ]
 
 
+def _on_command_line(path: str) -> str:
+    return f'--cfg-options {path}'
+
+
 def load_config(path: str | Path,
-                options: dict[str, Any] | None = None) -> Config:
+                options: dict[str, Any] | None = None,
+                said: Callable[[str], str] = _on_command_line) -> Config:
     """Read a config file, apply overrides and check the outcome.
 
     Args:
         path: The config file.
         options: Overrides as ``--cfg-options`` gives them, dotted key to
             value.
+        said: How messages call an override, by its key: as its user gave
+            it.
 
     Raises:
         ConfigError: If the file is not there or cannot be read, an override
@@ -65,13 +73,13 @@ def load_config(path: str | Path,
     """
     cfg = read_config(path)
     if options:
-        check_options(cfg, options)
+        check_options(cfg, options, said)
         try:
             cfg.merge_from_dict(options)
         except (AssertionError, KeyError, TypeError, IndexError) as error:
             raise ConfigError(
-                f'--cfg-options {options} does not fit {path}: '
-                f'{_text(error)}') from error
+                f'{", ".join(map(said, options))}: {options} does not fit '
+                f'{path}: {_text(error)}') from error
     _share_lists(cfg, options or {})
     check_config(cfg)
     _settle(cfg)
@@ -172,7 +180,7 @@ def read_config(path: str | Path) -> Config:
     except ImportError as error:
         raise MissingDependencyError(
             f'The config {path} builds on a package that cannot be imported '
-            f'({error}). Install it.') from error
+            f'({error}). {how_to_install(error)}') from error
     except (OSError, SyntaxError, NameError, KeyError, TypeError, ValueError,
             RuntimeError, AttributeError) as error:
         raise ConfigError(
@@ -180,11 +188,13 @@ def read_config(path: str | Path) -> Config:
             f'{_text(error)}') from error
 
 
-def check_options(cfg: Config, options: dict[str, Any]) -> None:
+def check_options(cfg: Config, options: dict[str, Any],
+                  said: Callable[[str], str] = _on_command_line) -> None:
     """Check that each override reaches something that a run reads.
 
     A new key is accepted where the dict's class takes it, or where the dict
     has no class and no key that differs from it by a slip of the keyboard.
+    For ``said`` see :func:`load_config`.
 
     Raises:
         ConfigError: Names the override, the part of its path that leads
@@ -199,7 +209,7 @@ def check_options(cfg: Config, options: dict[str, Any]) -> None:
         for part in rest:
             if node is None:
                 break
-            _check_step(cfg, path, done, node, part)
+            _check_step(cfg, said(path), done, node, part)
             node = (
                 node[int(part)]
                 if isinstance(node, (list, tuple)) else node.get(part))
@@ -224,23 +234,22 @@ def set_data_root(cfg: Config, root: str) -> None:
             'data_root; give the paths with --cfg-options instead.')
 
 
-def _check_step(cfg: Config, path: str, done: str, node: Any,
+def _check_step(cfg: Config, where: str, done: str, node: Any,
                 part: str) -> None:
-    """Check one step of an override's path."""
+    """Check one step of an override, which messages call ``where``."""
     if isinstance(node, (list, tuple)):
         if not part.isdigit() or int(part) >= len(node):
             raise ConfigError(
-                f'--cfg-options {path}: {done} is a list of {len(node)}; '
+                f'{where}: {done} is a list of {len(node)}; '
                 f'expected an index from 0 to {len(node) - 1}, got {part!r}.')
         return
     if not isinstance(node, dict):
         raise ConfigError(
-            f'--cfg-options {path}: {done} is {node!r}, not a dict; it has '
+            f'{where}: {done} is {node!r}, not a dict; it has '
             f'no key {part!r}.')
     if part in node or part == 'type':
         return
     scope = cfg.get('default_scope') or 'mmengine'
-    where = f'--cfg-options {path}'
     targets = [] if '.init_cfg' in done else targets_of(
         where, done, node, scope)
     if targets:

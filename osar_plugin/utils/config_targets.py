@@ -6,7 +6,7 @@ import inspect
 import re
 from collections.abc import Callable
 from functools import cache
-from importlib import import_module
+from importlib import import_module, metadata
 from typing import Any, Literal, NamedTuple
 
 from .config_values import Buildable, loosened, resolve
@@ -380,11 +380,35 @@ def check_scope(where: str, scope: Any) -> None:
         near = nearest(scope, _known_scopes() | _FAMILY)
         cure = did_you_mean(near)
         if scope in _TOOLBOXES:
-            cure = (f' Install {scope} with the extra onedl-full or '
-                    'openmmlab-full, or with make setup-full.')
+            cure = f' {how_to_install(error)}'
         raise MissingDependencyError(
             f'{where}: default_scope={scope!r} is no scope of a package that '
             f'can be imported ({error}).{cure}') from error
+
+
+def how_to_install(error: ImportError | ValueError) -> str:
+    """What to do about a package that cannot be imported."""
+    missing = (getattr(error, 'name', None) or '').split('.')
+    if missing[:2] == ['mmcv', '_ext'] or 'mmcv._ext' in str(error):
+        return (
+            "mmcv's compiled operators are missing. Get them with make "
+            "setup-full, or, once torch, ninja, psutil and 'setuptools<81' "
+            'are installed, with MMCV_WITH_OPS=1 pip install '
+            '--force-reinstall --no-deps --no-cache-dir --no-build-isolation '
+            f'--no-binary :all: {_mmcv()}')
+    if missing[0] in _TOOLBOXES:
+        return (f'Install {missing[0]} with the extra onedl-full or '
+                'openmmlab-full, or with make setup-full.')
+    return 'Install what is missing.'
+
+
+def _mmcv() -> str:
+    """The distribution of mmcv whose operators go with this stack."""
+    try:
+        metadata.version('onedl-mmcv')
+    except metadata.PackageNotFoundError:
+        return "'mmcv>=2.1.0,<2.2.0'"
+    return f'onedl-mmcv=={metadata.version("onedl-mmcv")}'
 
 
 def check_constructor(where: str, node: dict, scope: str) -> bool:
@@ -458,8 +482,8 @@ def _look_up(where: str, path: str, name: str, node: dict,
         # Registries import their package on the first look-up.
         raise MissingDependencyError(
             f'{where}: {path}: the type {name!r} was looked up in its '
-            f'package, which cannot be imported whole ({error}). Install '
-            'what is missing.') from error
+            f'package, which cannot be imported whole ({error}). '
+            f'{how_to_install(error)}') from error
     # A layer's own arguments are split between its builder and torch.
     found = [] if _LAYERS.fullmatch(path) else [
         f for f in every if not f[1].__module__.startswith('torch.nn')]
@@ -545,7 +569,9 @@ def _import_scope(where: str, path: str, name: str, scope: str) -> None:
         near = [
             f'{other}.{rest}'
             for other in nearest(package, _known_scopes() | _FAMILY, 1)]
+        cure = (how_to_install(error) if package in _TOOLBOXES else
+                'Install it, or mend the name.')
         raise MissingDependencyError(
             f'{where}: {path}: the type {name!r} belongs to the package '
-            f'{package!r}, which cannot be imported ({error}). Install it, '
-            f'or mend the name.{did_you_mean(near)}') from error
+            f'{package!r}, which cannot be imported ({error}). {cure}'
+            f'{did_you_mean(near)}') from error

@@ -19,6 +19,7 @@ from osar_plugin.utils.config import (
     edit_distance,
     load_config,
     nearest,
+    read_config,
     set_data_root,
     slip,
 )
@@ -53,6 +54,36 @@ def test_a_missing_toolbox_names_the_extra(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(config_targets, '_known_scopes', frozenset)
     with pytest.raises(MissingDependencyError, match='onedl-full'):
         config_targets.check_scope('a.py', 'mmdet')
+
+
+@pytest.mark.parametrize('error, cure', [
+    (ModuleNotFoundError("No module named 'mmcv._ext'", name='mmcv._ext'),
+     ('make setup-full', 'MMCV_WITH_OPS=1 pip install', "'setuptools<81'")),
+    (ImportError("mmdet: No module named 'mmcv._ext'"), ('setup-full', )),
+    (ModuleNotFoundError("No module named 'mmseg'", name='mmseg'),
+     ('mmseg', 'onedl-full', 'openmmlab-full')),
+    (ModuleNotFoundError("No module named 'other'", name='other'),
+     ('Install what is missing.', ))])
+def test_how_to_install(error: ImportError, cure: tuple[str, ...]) -> None:
+    for words in cure:
+        assert words in config_targets.how_to_install(error)
+
+
+def test_operators_that_are_missing(tmp_path, monkeypatch) -> None:
+    """The registry's look-up ends in the command that compiles them."""
+    def look_up(*_: object) -> list:
+        raise ModuleNotFoundError(
+            "No module named 'mmcv._ext'", name='mmcv._ext')
+    monkeypatch.setattr(config_targets, 'find_type', look_up)
+    with pytest.raises(MissingDependencyError, match='MMCV_WITH_OPS=1'):
+        load_config(MAIN)
+
+
+def test_an_example_without_its_package(monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, 'mmdet', None)
+    path = REPO / 'configs/examples/mmdet_faster_rcnn_itpn.py'
+    with pytest.raises(MissingDependencyError, match='onedl-full'):
+        read_config(path)
 
 
 def written(path: Path, text: str) -> Path:
