@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from mmengine.config import Config
 from mmengine.logging import MMLogger
 from torch import nn
@@ -109,16 +110,18 @@ def model_info(name: str) -> ModelInfo:
         tuple(_files_to_name(cfg)))
 
 
-def get_model(name: str, pretrained: bool | str | Path = False,
+def get_model(name: str, pretrained: bool | str | Path | None = False,
+              device: str | torch.device | None = None,
               **overrides: Any) -> nn.Module:
     """Build the model of a config.
 
     Args:
         name: See :func:`list_models`.
-        pretrained: False: new weights, drawn as for training (seed them
-            with ``torch.manual_seed``); True: the files that the config
+        pretrained: False or None: new weights, drawn as for training (seed
+            them with ``torch.manual_seed``); True: the files that the config
             starts from, which must be there; or a checkpoint of the model,
             ours or the authors', or a work dir.
+        device: Where the model is to be, e.g. ``'cuda'``; None is the CPU.
         **overrides: Arguments of the model in place of the config's. A dict
             is merged into a dict, as in
             ``backbone=dict(drop_path_rate=0.)``, and replaces anything
@@ -126,31 +129,32 @@ def get_model(name: str, pretrained: bool | str | Path = False,
             ``get_model(name, **{'backbone.drop_path_rate': 0.})``.
 
     Returns:
-        The model, in training mode, on the CPU. Teachers of pre-training
+        The model, in training mode. Teachers of pre-training
         and codecs of translation are part of their models and need their
         files.
 
     Raises:
-        ConfigError: If there is no such name, or an argument cannot be
-            used.
+        ConfigError: If there is no such name or device, or an argument
+            cannot be used.
         MissingDependencyError: If the model belongs to a package that is
             not installed.
         CheckpointError: If the weights cannot be used.
     """
     path = _config_path(_entry(name))
+    place = _device(device)
     cfg = read_config(path)
     scope = cfg.get('default_scope') or SCOPE
     if scope != SCOPE:
         require(scope, DOWNSTREAM)
     cfg = load_config(path, {
         f'model.{key}': _over(_at(cfg.model, key), value)
-        for key, value in overrides.items()})
+        for key, value in overrides.items()}, _as_argument)
     node = copy.deepcopy(cfg.model)
     for part in [part for _, part in dicts(node, 'model')]:
         _settle_weights(part, keep=pretrained is True)
     # Looked for before the model is built, which may take long.
-    file = None if isinstance(pretrained, bool) else checkpoint_file(
-        pretrained)
+    file = None if pretrained is None or isinstance(
+        pretrained, bool) else checkpoint_file(pretrained)
     with MODELS.switch_scope_and_registry(scope) as registry:
         model: nn.Module = registry.build(node)
     if file is None:
@@ -158,7 +162,25 @@ def get_model(name: str, pretrained: bool | str | Path = False,
             model.init_weights()  # type: ignore[operator]
     else:
         load_checkpoint(model, file)
-    return model
+    return model.to(place)
+
+
+def _as_argument(key: str) -> str:
+    """What a key of the config is called among our arguments."""
+    return f'argument {key.removeprefix("model.")!r}'
+
+
+def _device(device: str | torch.device | None) -> torch.device:
+    """A device that can be used, found out before a model is built."""
+    try:
+        place = torch.device('cpu' if device is None else device)
+        torch.empty(0, device=place)
+    except (RuntimeError, AssertionError, TypeError) as error:
+        raise ConfigError(
+            f'device={str(device)!r} cannot be used ({error}). Expected '
+            "'cpu', 'cuda', 'cuda:1' or the like, of a device that is "
+            'there.') from error
+    return place
 
 
 def _at(node: Any, key: str) -> Any:

@@ -160,8 +160,28 @@ def test_names_that_are_nearly_right(name, near):
 
 
 def test_arguments_that_the_model_does_not_take():
-    with pytest.raises(ConfigError, match='dept'):
+    with pytest.raises(ConfigError, match="argument 'backbone.dept'") as err:
         osar_plugin.get_model('sdfnet_hoss', **{'backbone.dept': 2})
+    assert '--cfg-options' not in str(err.value)
+    with pytest.raises(ConfigError, match="argument 'head.num") as err:
+        osar_plugin.get_model('sdfnet_hoss', **{'head.num_classes.x': 2})
+    assert '--cfg-options' not in str(err.value)
+
+
+def test_device_and_no_weights():
+    """None is as good as False, and the device is checked first."""
+    models = []
+    for pretrained in (None, False):
+        torch.manual_seed(3)
+        models.append(osar_plugin.get_model(
+            'sdfnet_hoss', pretrained, device='cpu', **SMALL))
+    first, second = (model.state_dict() for model in models)
+    assert all(torch.equal(first[key], second[key]) for key in first)
+    meta = osar_plugin.get_model('demo/sdfnet_hoss', device='meta')
+    assert {p.device.type for p in meta.parameters()} == {'meta'}
+    for device in ('gpu', 'cuda:99'):
+        with pytest.raises(ConfigError, match=f'device=.{device}'):
+            osar_plugin.get_model('sdfnet_hoss', device=device)
 
 
 def test_a_package_that_is_missing():
