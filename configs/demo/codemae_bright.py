@@ -2,8 +2,8 @@
 #   python tools/make_demo_data.py data/demo --sets bright
 #   python tools/train.py configs/demo/codemae_bright.py
 # From a pre-trained encoder (configs/demo/codemae_ospretrain.py) instead:
-#   --cfg-options model.init_cfg.checkpoint=work_dirs/codemae_ospretrain/\
-# epoch_60.pth
+#   --cfg-options model.init_cfg.type=Pretrained \
+#     model.init_cfg.checkpoint=work_dirs/codemae_ospretrain/epoch_60.pth
 _base_ = [
     '../_base_/models/damageformer.py', '../_base_/datasets/bright.py',
     '../_base_/schedules/bright.py'
@@ -24,6 +24,7 @@ model = dict(
         drop_path_rate=0.05,
         with_cp=False),
     channels=48,
+    init_cfg=None,
     inference=dict(mode='slide', window=128, stride=64, batch_size=9))
 
 train_pipeline = [

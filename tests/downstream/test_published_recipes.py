@@ -28,6 +28,7 @@ TARGETS = ('codemae_fusar', 'codemae_mstar', 'codemae_saracd',
 SEGMENTORS = ('codemae_loveda', 'codemae_loveda_val')
 START = dict(type='Pretrained', checkpoint='weights/checkpoint-800.pth')
 READ = dict(type='mmpretrain.LoadImageFromFile')
+READ_IN_TESTS = dict(type='LoadImageFromFile')  # as inferencers look for it
 PACK = dict(type='mmpretrain.PackInputs')
 
 
@@ -131,7 +132,7 @@ def test_scenes(name: str) -> None:
     assert test.dataset.list_file == f'val_labels_{share}.txt'
     assert plain(train.dataset.pipeline) == plain(scene_pipeline(mean, std))
     assert plain(test.dataset.pipeline) == [
-        READ,
+        READ_IN_TESTS,
         dict(type='mmpretrain.ResizeEdge', scale=256, edge='short',
              backend='pillow', interpolation='bicubic'),
         dict(type='mmpretrain.CenterCrop', crop_size=224), PACK]
@@ -167,7 +168,8 @@ def test_targets(name: str) -> None:
         40 if '40' in name else 10, 0)
     for loader in (train, cfg.val_dataloader, cfg.test_dataloader):
         assert plain(loader.dataset.pipeline) == [
-            READ, dict(type='osar_plugin.CenterCropPad', crop_size=128),
+            READ_IN_TESTS,
+            dict(type='osar_plugin.CenterCropPad', crop_size=128),
             dict(type='mmpretrain.Resize', scale=[224, 224],
                  backend='pillow', interpolation='bilinear'), PACK]
 

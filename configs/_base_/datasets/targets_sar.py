@@ -1,7 +1,8 @@
 # SAR chips for few-shot classification: the middle 128 pixels, smaller chips
 # with zeros around them, enlarged to 224, and nothing else.
 pipeline = [
-    dict(type='mmpretrain.LoadImageFromFile'),
+    # The bare name, which inferencers of MMPretrain look for.
+    dict(type='LoadImageFromFile'),
     dict(type='osar_plugin.CenterCropPad', crop_size=128),
     dict(
         type='mmpretrain.Resize',
