@@ -74,6 +74,7 @@ def load_config(path: str | Path,
     cfg = read_config(path)
     if options:
         check_options(cfg, options, said)
+        _make_room(cfg, options)
         try:
             cfg.merge_from_dict(options)
         except (AssertionError, KeyError, TypeError, IndexError) as error:
@@ -116,6 +117,22 @@ def require_parts(cfg: Config, path: str, verb: str,
                 f'{path} cannot be {verb}: it has {there}, but no '
                 f'{" and no ".join(missing)}. Add what is missing, or set '
                 'all three to None.')
+
+
+def _make_room(cfg: Config, options: dict[str, Any]) -> None:
+    """Turn a None on the way of an override into a dict.
+
+    MMEngine merges into dicts alone; ``init_cfg=None`` is a config's way to
+    say that there is nothing yet.
+    """
+    for path in options:
+        node: Any = cfg
+        for part in path.split('.')[:-1]:
+            if not isinstance(node, (dict, Config)) or part not in node:
+                break
+            if node[part] is None:
+                node[part] = {}
+            node = node[part]
 
 
 def _share_lists(cfg: Config, options: dict[str, Any]) -> None:

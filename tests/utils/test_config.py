@@ -309,3 +309,13 @@ def test_no_workers_need_no_persistence(repo: Path) -> None:
     for name in ('train_dataloader', 'val_dataloader'):
         assert 'persistent_workers' not in cfg[name]
     assert cfg.test_dataloader.persistent_workers
+
+
+def test_an_override_where_there_is_nothing_yet() -> None:
+    path = REPO / 'configs/demo/codemae_bright.py'
+    assert load_config(path).model.init_cfg is None
+    cfg = load_config(path, {'model.init_cfg.type': 'Pretrained',
+                             'model.init_cfg.checkpoint': 'some.pth'})
+    assert cfg.model.init_cfg == dict(
+        type='Pretrained', checkpoint='some.pth')
+    assert load_config(path, {'model.init_cfg': None}).model.init_cfg is None
