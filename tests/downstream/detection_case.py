@@ -50,8 +50,10 @@ def shrink(cfg: Config, size: int = 128) -> Config:
     """The same detector, thin, on small images, for two steps."""
     model = cfg.model
     kind = model.backbone.type
+    # A block that is dropped in both steps would not change.
     model.backbone.update(
-        arch=ARCHS[kind], img_size=64, with_cp=False, init_cfg=None)
+        arch=ARCHS[kind], img_size=64, with_cp=False, init_cfg=None,
+        drop_path_rate=0.)
     if kind == 'osar_plugin.ITPN':
         model.backbone.fpn_dim = 16
     if 'neck' in model:
