@@ -47,8 +47,9 @@ def parse_args() -> argparse.Namespace:
     add('--stride', type=int, metavar='PIXELS',
         help='from one window to the next; default: half of --window')
     add('--batch-size', type=int, metavar='N', help='windows at once')
-    add('--blend', choices=('mean', 'ramp'),
-        help='where windows overlap: mean as published, ramp without steps')
+    add('--blend', choices=('mean', 'ramp'), default='ramp',
+        help='where windows overlap: mean as published, with steps at their '
+        'borders; ramp without (default: %(default)s)')
     add('--trim', type=int, metavar='PIXELS',
         help='rim of the windows that does not count')
     add('--pre-range', type=float, nargs=2, metavar=('LOW', 'HIGH'),

@@ -28,6 +28,7 @@ from osar_plugin.apis.damage_output import ClassView
 from osar_plugin.apis.damage_scene import open_scene
 from osar_plugin.models.damage import SlideSettings
 from osar_plugin.models.damage.damageformer import decide
+from osar_plugin.models.damage.inference import sliding_strips, window_side
 from osar_plugin.utils.checkpoint import read_checkpoint
 from osar_plugin.utils.errors import (
     CheckpointError,
@@ -58,7 +59,8 @@ def read(path: Path) -> np.ndarray:
 # ------------------------------------------------------------------ the map
 
 
-def test_file_equals_memory_equals_model(inferencer, tmp_path) -> None:
+def test_file_equals_memory_equals_model(inferencer, tmp_path,
+                                         monkeypatch) -> None:
     """Through windows of a file, an array, and the model's own predict."""
     pre, post = images()
     paths = write_pair(tmp_path)
@@ -71,6 +73,9 @@ def test_file_equals_memory_equals_model(inferencer, tmp_path) -> None:
     inputs = inferencer.model.data_preprocessor(dict(inputs=dict(
         pre=[torch.from_numpy(pre.transpose(2, 0, 1).copy())],
         post=[torch.from_numpy(post.copy())[None]])))['inputs']
+    # The config blends as published, the inferencer without steps.
+    assert inferencer.model.settings.blend == 'mean'
+    monkeypatch.setattr(inferencer.model, 'settings', inferencer.settings)
     logits = inferencer.model.predict_logits(inputs['pre'], inputs['post'])
     damage, building = decide(logits[0])
     assert (damage.numpy() != maps.damage).mean() < 1e-3
@@ -159,6 +164,29 @@ def test_trimmed_windows_leave_no_seam(inferencer) -> None:
             assert (one != other).mean() < 1e-4  # rounding of ties
     local.settings = SlideSettings('slide', 64, 32)
     assert (local(pre, post).damage != whole.damage).mean() > 0.01
+
+
+def seam(inferencer: DamageInferencer, size: tuple[int, int]) -> float:
+    """Steps of the logits at the borders of windows, against elsewhere."""
+    scene = open_scene(*images(3, size))
+    logits = torch.cat([strip for _, strip in sliding_strips(
+        size, 6, scene.tile, inferencer._predict, inferencer.settings)], 1)
+    side = window_side(size[1], inferencer.settings)
+    steps = logits.diff(dim=2).abs().mean((0, 1))
+    border = torch.zeros(len(steps), dtype=torch.bool)
+    for start in side.starts:
+        for column in (start, start + side.size):
+            if 0 < column < size[1]:
+                border[column - 1] = True
+    return float(steps[border].mean() / steps[~border].mean())
+
+
+@pytest.mark.parametrize('seed', [0, 1])
+def test_global_attention_leaves_no_seam_by_default(tmp_path, seed) -> None:
+    """Windows disagree; the borders of the default's are not to be seen."""
+    model = write_config(tmp_path), write_weights(tmp_path, seed), 'cpu'
+    assert seam(DamageInferencer(*model), (96, 330)) < 1.6
+    assert seam(DamageInferencer(*model, blend='mean'), (96, 330)) > 2
 
 
 def test_masked_by_buildings(inferencer, tmp_path) -> None:
@@ -408,7 +436,9 @@ def test_settings_of_scenes() -> None:
     assert (whole.mode, whole.window, whole.stride) == ('slide', 1024, 512)
     own = scene_settings(SlideSettings('slide', 512, 256), dict(
         window=128, blend=None))
-    assert (own.window, own.stride, own.blend) == (128, 64, 'mean')
+    assert (own.window, own.stride, own.blend) == (128, 64, 'ramp')
+    assert scene_settings(SlideSettings(), dict(blend='mean')).blend == (
+        'mean')
 
 
 def test_bad_models(inferencer, tmp_path) -> None:

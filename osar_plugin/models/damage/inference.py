@@ -49,10 +49,11 @@ class SlideSettings:
         batch_size: Windows that go through the model at once.
         blend: Where windows overlap: ``'mean'`` of the logits (official
             code), or ``'ramp'``: weighed by the distance from the window's
-            border, which leaves no steps.
+            border, which leaves no steps there.
         trim: Pixels at the borders of a window that do not count unless
             they are the border of the image, too. A model that looks no
-            further than that gives what it would give of the whole image.
+            further than that gives what it would give of the whole image;
+            one with global attention never does, whatever is trimmed.
 
     Raises:
         ConfigError: If a value is out of range.
