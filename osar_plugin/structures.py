@@ -41,6 +41,8 @@ class DamageDataSample(BaseDataElement):
         event (str): Name of the event, e.g. ``'turkey-earthquake'``.
         disaster (str): Its kind, e.g. ``'earthquake'``.
         optical_path, sar_path, seg_map_path (str): The files.
+        img_path (str): ``optical_path``, as MMSegmentation calls it.
+        reduce_zero_label (bool): False, for MMSegmentation.
         ori_shape, img_shape (tuple): (H, W) of the file, and of the sample.
         sample_idx (int): Row in the data set.
 
@@ -51,6 +53,9 @@ class DamageDataSample(BaseDataElement):
         pred_building (PixelData): (1, H, W) uint8, 1 where there is one.
         damage_logits (PixelData): (4, H, W) float32, where asked for.
         building_logits (PixelData): (2, H, W) float32, where asked for.
+        gt_sem_seg, pred_sem_seg, seg_logits (PixelData): ``gt_damage``,
+            ``pred_damage`` and ``damage_logits`` under the names that
+            metrics and hooks of MMSegmentation look for; the same objects.
     """
 
     gt_damage: PixelData
@@ -58,6 +63,9 @@ class DamageDataSample(BaseDataElement):
     pred_building: PixelData
     damage_logits: PixelData
     building_logits: PixelData
+    gt_sem_seg: PixelData
+    pred_sem_seg: PixelData
+    seg_logits: PixelData
 
     @property
     def gt_building(self) -> PixelData:

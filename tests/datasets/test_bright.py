@@ -411,6 +411,12 @@ def test_packing(root) -> None:
     assert sample.gt_damage.data.dtype == torch.uint8
     assert sample.event == 'turkey-earthquake'
     assert sample.ori_shape == (40, 48)
+    # Under the names of MMSegmentation, and not twice in memory.
+    assert sample.gt_sem_seg is sample.gt_damage
+    assert sample.img_path == sample.optical_path == results(root)[
+        'optical_path']
+    assert sample.seg_map_path == results(root)['seg_map_path']
+    assert sample.reduce_zero_label is False
 
 
 def test_samples_hang_on_their_key(root) -> None:

@@ -426,7 +426,10 @@ class PackDamageInputs(BaseTransform):
 
     Returns (as the whole sample):
         inputs: ``pre`` (3, H, W) and ``post`` (1, H, W), uint8.
-        data_samples: :class:`~osar_plugin.structures.DamageDataSample`.
+        data_samples: :class:`~osar_plugin.structures.DamageDataSample`,
+            with ``gt_damage`` as ``gt_sem_seg``, too, and with ``img_path``
+            (the optical image) and ``reduce_zero_label``, which metrics and
+            hooks of MMSegmentation read.
 
     Args:
         meta_keys: Entries that become meta information of the sample.
@@ -440,9 +443,13 @@ class PackDamageInputs(BaseTransform):
         keys = present(results, self)
         sample = DamageDataSample(metainfo={
             key: results[key] for key in self.meta_keys if key in results})
+        sample.set_metainfo(dict(reduce_zero_label=False))
+        if 'optical_path' in results:
+            sample.set_metainfo(dict(img_path=results['optical_path']))
         if 'gt_damage' in keys:
             sample.gt_damage = PixelData(data=to_tensor(
                 results['gt_damage']))
+            sample.gt_sem_seg = sample.gt_damage
         return dict(
             inputs={key: to_tensor(results[key]) for key in ('pre', 'post')},
             data_samples=sample)

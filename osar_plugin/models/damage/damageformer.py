@@ -262,7 +262,9 @@ class DamageFormer(SafeWeights, BaseModel):
 
         Each gets ``pred_damage`` and ``pred_building``, ``PixelData`` of
         (1, H, W) uint8; with ``keep_logits`` also ``building_logits`` (2,
-        H, W) and ``damage_logits`` (4, H, W) float32.
+        H, W) and ``damage_logits`` (4, H, W) float32. Damage is there as
+        ``pred_sem_seg`` and ``seg_logits``, too, for what looks for a
+        segmentor of MMSegmentation: the same objects, no copies.
         """
         samples = list(data_samples or (
             DamageDataSample() for _ in range(len(pre))))
@@ -271,11 +273,13 @@ class DamageFormer(SafeWeights, BaseModel):
         for sample, one, two, own in zip(
                 samples, damage, building, logits, strict=True):
             sample.pred_damage = PixelData(data=one[None])
+            sample.pred_sem_seg = sample.pred_damage
             sample.pred_building = PixelData(data=two[None])
             if self.keep_logits:
                 sample.building_logits = PixelData(
                     data=own[:BUILDING_CLASSES])
                 sample.damage_logits = PixelData(data=own[BUILDING_CLASSES:])
+                sample.seg_logits = sample.damage_logits
         return samples
 
     def predict_logits(self, pre: Tensor, post: Tensor) -> Tensor:

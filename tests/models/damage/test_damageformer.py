@@ -314,6 +314,8 @@ def test_predictions() -> None:
             one.building_logits.data.argmax(0))
         assert one.damage_logits.data.shape == logits.damage[i].shape
         assert one.gt_damage is not None
+        assert one.pred_sem_seg is one.pred_damage
+        assert one.seg_logits is one.damage_logits
 
 
 def test_whole_and_slide_agree_on_one_window() -> None:
