@@ -6,6 +6,7 @@ import os
 import struct
 import tempfile
 import threading
+import warnings
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ from PIL import (
     UnidentifiedImageError,
 )
 
+from .compat import require
 from .utils.errors import (
     ConfigError,
     CorruptImageError,
@@ -195,12 +197,106 @@ def decode(path: str | Path) -> np.ndarray:
     return decode_bytes(_read_bytes(path), path)
 
 
-def decode_bytes(data: bytes, path: str | Path) -> np.ndarray:
+def read_indices(path: str | Path) -> np.ndarray:
+    """Read a map of classes: the numbers that the file holds.
+
+    Palettes give their indices, not their colours, and samples of 1, 2 or 4
+    bits are not stretched to 255, as pictures are.
+
+    Returns:
+        (H, W), or (H, W, 3) of a picture, in the depth of the file.
+
+    Raises:
+        DatasetNotFoundError: If there is no such file.
+        CorruptImageError: If it cannot be decoded whole.
+        DataFormatError: If it has neither 1 nor 3 bands.
+    """
+    path = Path(path)
+    return decode_bytes(_read_bytes(path), path, indices=True)
+
+
+def read_bands(path: str | Path, count: int) -> np.ndarray:
+    """Read the first bands of a TIFF, whatever its bands are said to be.
+
+    Pillow knows no TIFF of three or more bands that are not called colours,
+    of five or more, or of four that lie one after the other; GDAL does.
+
+    Args:
+        path: The file.
+        count: Bands to read.
+
+    Returns:
+        (H, W, count) in the depth of the file.
+
+    Raises:
+        DatasetNotFoundError: If there is no such file.
+        CorruptImageError: If it cannot be decoded whole.
+        MissingDependencyError: Without the package rasterio.
+    """
+    path = Path(path)
+    data = _read_bytes(path)
+    try:
+        check_whole(data)
+    except _DECODE_ERRORS as error:
+        raise _corrupt(path, error, data) from error
+    rasterio = require('rasterio', 'geo')
+    unplaced = require('rasterio.errors', 'geo').NotGeoreferencedWarning
+    try:
+        with warnings.catch_warnings():
+            # Tiles have no place on Earth.
+            warnings.simplefilter('ignore', unplaced)
+            with rasterio.MemoryFile(data) as memory, memory.open() as file:
+                bands = file.read(list(range(1, count + 1)))
+    except (*_DECODE_ERRORS, rasterio.errors.RasterioError) as error:
+        raise _corrupt(path, error, data) from error
+    return np.ascontiguousarray(bands.transpose(1, 2, 0))
+
+
+class TiffSamples(NamedTuple):
+    """What the header of a TIFF says of a pixel.
+
+    Attributes:
+        count: Samples, alpha included.
+        bits: Of each.
+        kind: 1 unsigned, 2 signed, 3 float, 5 and 6 complex.
+        colours: Red, green and blue lie beside each other, as Pillow
+            expects them.
+    """
+
+    count: int
+    bits: int
+    kind: int
+    colours: bool
+
+
+def tiff_samples(path: str | Path) -> TiffSamples | None:
+    """The samples of a TIFF; None of other files and unreadable headers."""
+    try:
+        data = Path(path).read_bytes()
+        if data[:4] not in TIFF_MAGIC:
+            return None
+        tags = _tiff_tags(data)
+    except _DECODE_ERRORS:
+        return None
+    bits = tags.get(TiffImagePlugin.BITSPERSAMPLE, (1, ))
+    kind = tags.get(TiffImagePlugin.SAMPLEFORMAT, (1, ))
+    # 2 is RGB, 6 YCbCr.
+    colours = tags.get(
+        TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) in (2, 6) and tags.get(
+            TiffImagePlugin.PLANAR_CONFIGURATION, 1) == 1
+    return TiffSamples(
+        int(tags.get(TiffImagePlugin.SAMPLESPERPIXEL, 1)), int(bits[0]),
+        int(kind[0]), colours)
+
+
+def decode_bytes(data: bytes, path: str | Path,
+                 indices: bool = False) -> np.ndarray:
     """Decode the content of a file, see :func:`decode`.
 
     Args:
         data: The whole file.
         path: Its name, for the errors.
+        indices: See :func:`read_indices`.
     """
     path = Path(path)
     try:
@@ -213,18 +309,23 @@ def decode_bytes(data: bytes, path: str | Path) -> np.ndarray:
         with _whole_only, Image.open(BytesIO(data)) as image:
             # `open` reads the header only; decoding happens here.
             image.load()
-            array = _pillow_array(image)
+            array = (_pillow_indices(image, data) if indices
+                     else _pillow_array(image))
     except OSARError:
         raise
     except _DECODE_ERRORS as error:
-        raise CorruptImageError(
-            f'{path}: cannot be decoded ({_reason(error)}). The file '
-            f'({len(data)} bytes) is truncated, damaged or no image; copy '
-            'or download it again.') from error
+        raise _corrupt(path, error, data) from error
     if layout is not None and layout.bits == 32 and array.dtype == np.int32:
         # Pillow has no unsigned 32-bit mode and hands over the raw words.
         return array.view(np.uint32) if layout.kind == 1 else array
     return array
+
+
+def _corrupt(path: Path, error: Exception, data: bytes) -> CorruptImageError:
+    return CorruptImageError(
+        f'{path}: cannot be decoded ({_reason(error)}). The file '
+        f'({len(data)} bytes) is truncated, damaged or no image; copy '
+        'or download it again.')
 
 
 def _reason(error: Exception) -> str:
@@ -284,6 +385,26 @@ def _pillow_array(image: Image.Image) -> np.ndarray:
         image.convert('L' if image.mode in ('1', 'LA', 'La') else 'RGB'))
 
 
+def _pillow_indices(image: Image.Image, data: bytes) -> np.ndarray:
+    """The numbers of a loaded image, as the file has them."""
+    if image.mode not in ('1', 'L', 'P'):
+        return _pillow_array(image)
+    array = np.array(image).astype(np.uint8)
+    bits, inverted = 8, False
+    if data.startswith(PNG_MAGIC):
+        bits = data[24]
+    elif data[:4] in TIFF_MAGIC:
+        tags = _tiff_tags(data)
+        bits = int(tags.get(TiffImagePlugin.BITSPERSAMPLE, (1, ))[0])
+        # 0: white is zero, which Pillow turns round.
+        inverted = tags.get(
+            TiffImagePlugin.PHOTOMETRIC_INTERPRETATION, 1) == 0
+    top = 2**bits - 1
+    if image.mode == 'L':
+        array //= 255 // top  # Pillow stretches 2 and 4 bits
+    return top - array if inverted and image.mode != 'P' else array
+
+
 class _Layout(NamedTuple):
     """Sample layout of a TIFF or PNG, as its header states it.
 
@@ -319,11 +440,7 @@ def _layout(data: bytes) -> _Layout | None:
         return None
     if data[:4] not in TIFF_MAGIC:
         return None
-    header = data[:16 if data[2] == 0x2b else 8]
-    tags = TiffImagePlugin.ImageFileDirectory_v2(header)
-    file = BytesIO(data)
-    file.seek(tags.next)
-    tags.load(file)
+    tags = _tiff_tags(data)
     bands = int(tags.get(TiffImagePlugin.SAMPLESPERPIXEL, 1))
     extra = tags.get(TiffImagePlugin.EXTRASAMPLES, ())
     if bands in (2, 4) and extra and extra[-1] in (1, 2):
@@ -331,6 +448,16 @@ def _layout(data: bytes) -> _Layout | None:
     bits = tags.get(TiffImagePlugin.BITSPERSAMPLE, (1,))
     kind = tags.get(TiffImagePlugin.SAMPLEFORMAT, (1,))
     return _Layout(bands, int(bits[0]), int(kind[0]))
+
+
+def _tiff_tags(data: bytes) -> TiffImagePlugin.ImageFileDirectory_v2:
+    """Tags of the first image of a TIFF."""
+    header = data[:16 if data[2] == 0x2b else 8]
+    tags = TiffImagePlugin.ImageFileDirectory_v2(header)
+    file = BytesIO(data)
+    file.seek(tags.next)
+    tags.load(file)
+    return tags
 
 
 def _check_bands(layout: _Layout, path: Path) -> None:

@@ -29,7 +29,7 @@ from mmcv.transforms import BaseTransform
 from mmengine.structures import PixelData
 from PIL import Image, TiffImagePlugin, UnidentifiedImageError
 
-from osar_plugin.io import decode
+from osar_plugin.io import decode, read_bands, read_indices, tiff_samples
 from osar_plugin.registry import TRANSFORMS
 from osar_plugin.structures import DamageDataSample
 from osar_plugin.utils.config_values import require_range
@@ -68,16 +68,28 @@ def read_pre(path: str | Path) -> np.ndarray:
     Raises:
         DatasetNotFoundError: If there is no such file.
         CorruptImageError: If it cannot be decoded whole.
-        DataFormatError: If it has one band, two, or more than four, or is
-            not 8-bit.
+        DataFormatError: If it has one band or two, or is not 8-bit.
+        MissingDependencyError: If it takes the package rasterio to read it;
+            see :func:`osar_plugin.io.read_bands`.
     """
     try:
         image = _read(path)
-    except DataFormatError:
-        spare = _without_fourth(path)
-        if spare is None:
+    except (DataFormatError, CorruptImageError) as error:
+        found = tiff_samples(path)
+        damaged = isinstance(error, CorruptImageError)
+        # What Pillow has a mode for it calls damaged when it is.
+        if found is None or found.count == 1 or damaged and (
+                found.colours and found.count <= 4):
             raise
-        image = spare
+        if found.count < 3 or (found.bits, found.kind) != (8, 1):
+            raise DataFormatError(
+                f'{path}: has {found.count} bands of {found.bits} bits; an '
+                'optical image of 3 or more bands of 8 bits is expected '
+                'before the event, whose first 3 are used. Scale deeper ones '
+                'alike for all files, and keep these: gdal_translate -b 1 '
+                '-b 2 -b 3 -ot Byte -scale LOW HIGH 0 255 in.tif out.tif'
+            ) from error
+        image = _without_fourth(path)
     if image.ndim != 3:
         raise DataFormatError(
             f'{path}: has 1 band; an optical image of 3 is expected before '
@@ -107,46 +119,59 @@ def read_post(path: str | Path) -> np.ndarray:
 def read_labels(path: str | Path) -> np.ndarray:
     """Read a map of damage: (H, W) uint8 of 0..3 and 255.
 
+    Files with a colour table give its indices, such as the maps that
+    ``tools/assess_damage.py`` writes; whole numbers of any depth will do.
+
     Raises:
         DatasetNotFoundError: If there is no such file.
         CorruptImageError: If it cannot be decoded whole.
         DataFormatError: If it has several bands, or other values.
     """
-    labels = _read(path)
+    found = tiff_samples(path)
+    if found is not None and (found.count, found.bits) == (1, 64) and (
+            found.kind < 3):
+        labels = read_bands(path, 1)[..., 0]  # only GDAL knows these
+    else:
+        labels = read_indices(path)
     if labels.ndim != 2:
         raise DataFormatError(
             f'{path}: has 3 bands; a map of damage has 1. Is it a picture '
             'of the map?')
-    known = np.zeros(256, bool)
-    known[[*range(CLASSES), IGNORED]] = True
-    if not known[labels].all():
-        found = np.unique(labels)
-        wrong = found[~known[found]].tolist()
+    if labels.dtype.kind not in 'ui':
         raise DataFormatError(
-            f'{path}: holds the values {wrong[:5]}; expected 0 (background), '
-            '1 (intact), 2 (damaged), 3 (destroyed) and 255 (not known). '
-            'Map them to these.')
-    return labels
+            f'{path}: holds {labels.dtype} values; a map of damage holds '
+            'whole numbers: 0 (background), 1 (intact), 2 (damaged), 3 '
+            '(destroyed) and 255 (not known). Write them as bytes: '
+            'gdal_translate -ot Byte in.tif out.tif')
+    wrong = labels[~np.isin(labels, (*range(CLASSES), IGNORED))]
+    if wrong.size:
+        raise DataFormatError(
+            f'{path}: holds the values {np.unique(wrong)[:5].tolist()}; '
+            'expected 0 (background), 1 (intact), 2 (damaged), 3 (destroyed) '
+            'and 255 (not known). Map them to these.')
+    return labels.astype(np.uint8, copy=False)
 
 
-def _without_fourth(path: str | Path) -> np.ndarray | None:
-    """Red, green and blue of a file with a fourth band of unstated meaning.
+def _without_fourth(path: str | Path) -> np.ndarray:
+    """The first three bands of a TIFF that is not simply red, green, blue.
 
-    None of other files.
+    Pillow reads colours with a fourth band of unstated meaning; GDAL the
+    rest.
     """
     try:
         with Image.open(path) as image:
             tags = getattr(image, 'tag_v2', {})
-            if tags.get(TiffImagePlugin.SAMPLESPERPIXEL) != 4 or (
-                    image.mode not in ('RGB', 'RGBX')):
-                return None
-            return np.array(image.convert('RGB'))
+            if image.mode in ('RGB', 'RGBX') and (
+                    tags.get(TiffImagePlugin.SAMPLESPERPIXEL) == 4) and (
+                    tags.get(TiffImagePlugin.PLANAR_CONFIGURATION, 1) == 1):
+                return np.array(image.convert('RGB'))
     except UnidentifiedImageError:
-        return None
+        pass  # a mode that Pillow has not got
     except OSError as error:
         raise CorruptImageError(
             f'{path}: cannot be decoded ({error}). The file is truncated or '
             'damaged; copy or download it again.') from error
+    return read_bands(path, 3)
 
 
 def _read(path: str | Path) -> np.ndarray:
