@@ -312,6 +312,20 @@ def test_scaling() -> None:
     assert 0.5 <= min(sizes) < 0.7 and 1.7 < max(sizes) <= 2
 
 
+def test_scaled_labels_are_the_nearest() -> None:
+    """No label between two others appears."""
+    labels = 3 * np.random.default_rng(0).integers(
+        0, 2, (30, 40), np.uint8)
+    out = DamageRandomScale((1.7, 1.7))(dict(
+        pre=np.repeat(labels[..., None], 3, 2), post=labels,
+        gt_damage=labels))['gt_damage']
+    assert out.shape == (51, 68)
+    assert set(np.unique(out)) == {0, 3}
+    rows, columns = (
+        np.floor(np.arange(side) / 1.7).astype(int) for side in out.shape)
+    np.testing.assert_array_equal(out, labels[rows][:, columns])
+
+
 def test_scaling_keeps_the_place() -> None:
     """Images and labels are scaled about the same centre."""
     labels = np.zeros((32, 32), np.uint8)
