@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from osar_plugin.registry import DATASETS
 from osar_plugin.utils.config_values import Buildable
@@ -45,7 +45,11 @@ LAYOUT_HELP = """Expected layout, as BRIGHT is published:
 or the same three folders in train/ and val/ (DFC 2025, track 2), and lists
 of names: train_set.txt, val_set.txt, test_set.txt (standard split), or
 train_setlevel.txt, holdout_setlevel.txt, val_setlevel.txt (DFC 2025), in
-data_root or a folder below it; or name one with ann_file.
+data_root or a folder below it. Where there are lists of several splits, as in
+the release, choose a folder with list_dir:
+  splitname/standard_ML/{train,val,test}_set.txt
+  splitname/dfc25/{train,holdout,val,test}_set.txt
+or name one list with ann_file.
 BRIGHT: https://github.com/ChenHongruixuan/BRIGHT.
 To try without it, render some:
   python tools/make_demo_data.py data/demo --sets bright"""
@@ -64,10 +68,11 @@ def disaster_of(event: str) -> str:
             return disaster
     raise DataFormatError(
         f'{event!r} names no kind of disaster: expected one of '
-        f'{", ".join(DISASTERS)} in the name of an event.')
+        f'{", ".join(DISASTERS)} in the name of an event. Give others in '
+        f"extra_events with their kind: {{{event!r}: 'wildfire'}}.")
 
 
-def event_of(name: str, known: Sequence[str]) -> str:
+def event_of(name: str, known: Collection[str]) -> str:
     """The event that a tile belongs to.
 
     Args:
@@ -92,6 +97,31 @@ def event_of(name: str, known: Sequence[str]) -> str:
     return event
 
 
+def more_events(extra: Sequence[str] | Mapping[str, str]) -> dict[str, str]:
+    """Kinds of disaster by event, of further events.
+
+    Args:
+        extra: Names that have a kind in them, or kinds by name.
+
+    Raises:
+        ConfigError: If it is neither.
+        DataFormatError: If a name has no kind in it.
+    """
+    if isinstance(extra, Mapping):
+        wrong = [name for name, kind in extra.items()
+                 if not isinstance(kind, str) or not kind]
+        if wrong:
+            raise ConfigError(
+                f'extra_events: {shorten(wrong)} without a kind of disaster; '
+                "expected e.g. {'lahaina': 'wildfire'}.")
+        return dict(extra)
+    if isinstance(extra, str):
+        raise ConfigError(
+            f'extra_events={extra!r}: expected a list of names, or kinds of '
+            'disaster by name.')
+    return {event: disaster_of(event) for event in extra}
+
+
 @DATASETS.register_module()
 class BRIGHTDataset(StrictDataset):
     """BRIGHT, in the layout of its release or of DFC 2025, track 2.
@@ -103,13 +133,19 @@ class BRIGHTDataset(StrictDataset):
     Args:
         data_root: Folder of the images; see the error for a missing one.
         split: ``'train'``, ``'val'``, ``'test'`` or ``'holdout'`` (DFC
-            2025), whose list is looked for; several of them, merged; or
-            ``'all'``: every tile that is there, without lists.
+            2025), whose list is looked for (``<split>_set.txt`` or
+            ``<split>_setlevel.txt``, also below ``splitname/``); several of
+            them, merged; or ``'all'``: every tile that is there, without
+            lists.
+        list_dir: Folder of the lists, in ``data_root`` unless absolute,
+            where there are those of several splits:
+            ``'splitname/standard_ML'``, or ``'splitname/dfc25'``.
         ann_file: The list itself, in ``data_root`` unless absolute, in
             place of the one that is looked for.
         with_labels: False for tiles without public labels.
-        extra_events: Names of further events; each must have a kind of
-            disaster in it.
+        extra_events: Names of further events, each with a kind of disaster
+            in it; or kinds of disaster by name, such as ``{'lahaina':
+            'wildfire'}``, for names that have none.
         pipeline: Transforms, such as ``LoadDamagePair`` and what follows.
         **kwargs: Further arguments of ``BaseDataset``.
 
@@ -129,8 +165,9 @@ class BRIGHTDataset(StrictDataset):
                  split: str | Sequence[str] = 'train',
                  ann_file: str = '',
                  with_labels: bool = True,
-                 extra_events: Sequence[str] = (),
+                 extra_events: Sequence[str] | Mapping[str, str] = (),
                  pipeline: Sequence[Buildable] = (),
+                 list_dir: str = '',
                  **kwargs: Any) -> None:
         self.splits = (split, ) if isinstance(split, str) else tuple(split)
         wrong = set(self.splits) - {*SPLITS, 'all'}
@@ -139,14 +176,11 @@ class BRIGHTDataset(StrictDataset):
             raise ConfigError(
                 f"split={split!r}: expected 'all', or some of "
                 f'{", ".join(SPLITS)}.')
-        if isinstance(extra_events, str):
-            raise ConfigError(
-                f'extra_events={extra_events!r}: expected a list of names.')
-        for event in extra_events:
-            disaster_of(event)
         self.list_file = ann_file
+        self.list_dir = list_dir
         self.with_labels = with_labels
-        self.events = (*EVENTS, *extra_events)
+        self.events = {**{event: disaster_of(event) for event in EVENTS},
+                       **more_events(extra_events)}
         super().__init__(
             data_root=str(data_root), pipeline=list(pipeline), **kwargs)
 
@@ -154,19 +188,21 @@ class BRIGHTDataset(StrictDataset):
         """List the tiles of the split."""
         root = Path(self.data_root)
         found = index_files(root)
-        names = self._names(root, found)
         rows, missing = [], []
-        for name in names:
+        for name, place in self._names(root, found):
             files = found.get(name, {})
             for key, (folder, end) in PARTS.items():
                 if key not in files and (
                         self.with_labels or key != 'seg_map_path'):
                     missing.append(f'{folder}/{name}{end}')
-            event = event_of(name, self.events)
+            try:
+                event = event_of(name, self.events)
+            except DataFormatError as error:
+                raise DataFormatError(f'{place}: {error}') from error
             rows.append(dict(
                 {k: str(v) for k, v in files.items()
                  if self.with_labels or k != 'seg_map_path'},
-                image_id=name, event=event, disaster=disaster_of(event)))
+                image_id=name, event=event, disaster=self.events[event]))
         if missing:
             hint = ''
             if all(name.startswith('target/') for name in missing):
@@ -179,16 +215,18 @@ class BRIGHTDataset(StrictDataset):
                 f'them off the list.{hint}')
         return rows
 
-    def _names(self, root: Path, found: dict[str, Row]) -> list[str]:
+    def _names(self, root: Path, found: dict[str, Row]) -> list[Listed]:
         """Names of the tiles of the split, in the order of the lists."""
         if self.splits == ('all', ) and not self.list_file:
-            return sorted(found)
+            return [Listed(name, str(root)) for name in sorted(found)]
         if self.list_file:
             paths = [root / self.list_file]
         else:
-            paths = [find_list(root, split) for split in self.splits]
+            paths = [find_list(root / self.list_dir, split)
+                     for split in self.splits]
         names = [name for path in paths for name in read_names(path)]
-        twice = [name for name, n in Counter(names).items() if n > 1]
+        counts = Counter(listed.name for listed in names)
+        twice = [name for name, n in counts.items() if n > 1]
         if twice:
             raise DataFormatError(
                 f'{", ".join(map(str, paths))}: {len(twice)} tiles are '
@@ -245,14 +283,22 @@ def find_list(root: Path, split: str) -> Path:
         if len(paths) > 1:
             raise ConfigError(
                 f'{root}: there are several lists of split {split!r}: '
-                f'{", ".join(map(str, paths))}. Choose one with ann_file.')
+                f'{", ".join(map(str, paths))}. Choose their folder with '
+                'list_dir, or one with ann_file.')
         if paths:
             return paths[0]
     raise DatasetNotFoundError(
         f'{root}: has no list {" or ".join(names)}.\n{LAYOUT_HELP}')
 
 
-def read_names(path: Path) -> list[str]:
+class Listed(NamedTuple):
+    """A name, and where it stands, for messages."""
+
+    name: str
+    place: str
+
+
+def read_names(path: Path) -> list[Listed]:
     """Names of the tiles in a list, one to a line.
 
     Lines may name one of the files of a tile instead.
@@ -262,7 +308,8 @@ def read_names(path: Path) -> list[str]:
         DataFormatError: If it is no text.
     """
     try:
-        text = path.read_text(encoding='utf-8')
+        # Editors on Windows put a byte order mark in front.
+        text = path.read_text(encoding='utf-8-sig')
     except FileNotFoundError as error:
         raise DatasetNotFoundError(
             f'{path}: no such list.\n{LAYOUT_HELP}') from error
@@ -271,11 +318,13 @@ def read_names(path: Path) -> list[str]:
             f'{path}: cannot be read as a list of names ({error}).'
         ) from error
     names = []
-    for line in filter(None, map(str.strip, text.splitlines())):
-        name = Path(line).name
+    for number, line in enumerate(text.splitlines(), 1):
+        name = Path(line.strip()).name
         for _, end in PARTS.values():
             name = name.removesuffix(end)
-        names.append(name.removesuffix('.tif'))
+        if name:
+            names.append(Listed(
+                name.removesuffix('.tif'), f'{path}, line {number}'))
     if not names:
         raise DatasetNotFoundError(
             f'{path}: the list is empty; expected names such as '

@@ -114,6 +114,35 @@ def test_lists_of_every_kind(root) -> None:
         BRIGHTDataset(str(root), 'val')
 
 
+def test_lists_with_a_byte_order_mark(root) -> None:
+    path = root / 'train_set.txt'
+    path.write_text(path.read_text(), encoding='utf-8-sig')
+    assert names(BRIGHTDataset(str(root), 'train')) == list(TRAIN[:3])
+
+
+def test_folder_of_lists(root) -> None:
+    """As in the release: both splits, under the same names of files."""
+    for folder, chosen in (('standard_ML', TRAIN[:2]), ('dfc25', TRAIN[2:])):
+        below = root / 'splitname' / folder
+        below.mkdir(parents=True)
+        write_list(below / 'train_set.txt', chosen)
+        write_list(below / 'holdout_set.txt', TEST)
+    (root / 'train_set.txt').unlink()
+    with pytest.raises(ConfigError, match='list_dir'):
+        BRIGHTDataset(str(root), 'train')
+    for split, expected in (('train', TRAIN[2:]), ('holdout', TEST)):
+        assert names(BRIGHTDataset(
+            str(root), split, list_dir='splitname/dfc25')) == list(expected)
+    with pytest.raises(DatasetNotFoundError, match='splitname/dfc25'):
+        BRIGHTDataset(str(root), 'val', list_dir='splitname/dfc25')
+
+
+def test_errors_name_the_line_of_the_list(root) -> None:
+    write_list(root / 'train_set.txt', ['', TRAIN[0], 'somewhere_00000001'])
+    with pytest.raises(DataFormatError, match=r'train_set\.txt, line 3: '):
+        BRIGHTDataset(str(root), 'train')
+
+
 def test_tiles_without_labels(tmp_path) -> None:
     write_tile(tmp_path, TEST[0], labels=False)
     with pytest.raises(DatasetNotFoundError, match='with_labels=False'):
@@ -144,6 +173,11 @@ def test_other_events(tmp_path) -> None:
     assert dataset.get_data_info(0)['disaster'] == 'wildfire'
     with pytest.raises(DataFormatError, match='kind of disaster'):
         BRIGHTDataset(str(tmp_path), 'all', extra_events=['lahaina'])
+    write_tile(tmp_path, 'lahaina_00000002')
+    dataset = BRIGHTDataset(str(tmp_path), 'all', extra_events={
+        'lahaina': 'wildfire', 'lahaina-wildfire': 'fire'})
+    assert {dataset.get_data_info(i)['disaster']
+            for i in range(2)} == {'wildfire', 'fire'}
 
 
 @pytest.mark.parametrize('name, match', [
@@ -190,7 +224,8 @@ def test_bad_folders(root, harm, kind, match) -> None:
 
 @pytest.mark.parametrize('arguments', [
     dict(split='training'), dict(split=()), dict(split=['all', 'val']),
-    dict(extra_events='turkey-earthquake')])
+    dict(extra_events='turkey-earthquake'),
+    dict(extra_events={'lahaina': None})])
 def test_bad_arguments(root, arguments) -> None:
     with pytest.raises(ConfigError):
         BRIGHTDataset(str(root), **arguments)
