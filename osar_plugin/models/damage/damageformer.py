@@ -181,7 +181,9 @@ class DamageFormer(SafeWeights, BaseModel):
         self.encoder = MODELS.build(encoder)
         if encoder_post is not None:
             self.encoder_post = MODELS.build(encoder_post)
-        width = sum(check_levels(in_channels, self.encoder))
+        self.in_channels = check_encoders(
+            in_channels, self.encoder, getattr(self, 'encoder_post', None))
+        width = sum(self.in_channels)
         self.fusion_layer_1 = FusionBlock(width, channels)
         self.fusion_layer_2 = FusionBlock(width, channels)
         self.fusion_layer_3 = FusionBlock(2 * channels, channels)
@@ -235,6 +237,9 @@ class DamageFormer(SafeWeights, BaseModel):
             after = list(_encode(self.encoder_post, post, 'sar'))
         else:
             before, after = encode_pair(self.encoder, pre, post)
+        check_maps(before, self.in_channels, self.encoder)
+        check_maps(after, self.in_channels,
+                   getattr(self, 'encoder_post', self.encoder))
         first = self.fusion_layer_1(merge_levels(before))
         second = self.fusion_layer_2(merge_levels(after))
         return first, self.fusion_layer_3(torch.cat([first, second], 1))
@@ -328,12 +333,19 @@ def _encode(encoder: nn.Module, images: Tensor, sensor: str) -> Any:
     return encoder(images)
 
 
-def check_levels(in_channels: Sequence[int] | None,
-                 encoder: Any) -> list[int]:
-    """Channels of the four maps of an encoder.
+def check_encoders(in_channels: Sequence[int] | None, encoder: Any,
+                   encoder_post: Any = None) -> list[int]:
+    """Channels of the four maps that one or two encoders give.
+
+    Args:
+        in_channels: As configured; None to ask the encoder.
+        encoder: Of the image before; without another one, of both.
+        encoder_post: Of the image after.
 
     Raises:
-        ConfigError: If they are not four, or not known.
+        ConfigError: If the maps are not four, not known, or not those of
+            the config or of the other encoder; or if an encoder has no
+            embedding of a sensor that it is to look at.
     """
     known = in_channels or getattr(encoder, 'out_channels', None)
     if isinstance(known, int) or known is None or len(known) != LEVELS:
@@ -341,10 +353,62 @@ def check_levels(in_channels: Sequence[int] | None,
             f'in_channels={in_channels!r} and {type(encoder).__name__} gives '
             f'maps of {getattr(encoder, "out_channels", "unknown")} '
             f'channels: expected {LEVELS}, for the strides 4, 8, 16 and 32. '
-            'Set encoder.num_outs=4, or in_channels where the encoder does '
-            'not say it.')
+            f'{_cure(encoder)}')
     require_range(1, 2**14, in_channels=list(known))
+    for name, one, sensors in (
+            ('encoder', encoder, ('rgb', ) if encoder_post is not None
+             else ('rgb', 'sar')), ('encoder_post', encoder_post, ('sar', ))):
+        own = getattr(one, 'out_channels', None)
+        if own is not None and list(own) != list(known):
+            raise ConfigError(
+                f'{name}: {type(one).__name__} gives maps of {list(own)} '
+                f'channels, and {list(known)} are expected (of in_channels, '
+                'or of the other encoder). Leave in_channels out, and build '
+                'both encoders with the same widths.')
+        check_embeddings(name, one, sensors)
     return list(known)
+
+
+def check_embeddings(name: str, encoder: Any,
+                     sensors: Sequence[str]) -> None:
+    """Make sure that an encoder can look at its sensors.
+
+    Raises:
+        ConfigError: If it has embeddings of sensors, but not of these.
+    """
+    found = getattr(encoder, 'embed_names', None)
+    if not found or 'patch_embed' in found:
+        return  # one embedding for whatever comes
+    if any(f'patch_embed_{sensor}' not in found for sensor in sensors):
+        hint = '.' if len(sensors) == 1 else (
+            ', or give an encoder_post for the SAR image.')
+        raise ConfigError(
+            f'{name}: {type(encoder).__name__} has {", ".join(found)} and is '
+            f'to look at {" and ".join(sensors)}. Set '
+            f"{name}.modality='both'{hint}")
+
+
+def check_maps(maps: Sequence[Tensor], channels: Sequence[int],
+               encoder: nn.Module) -> None:
+    """Make sure that an encoder gives what was built for.
+
+    Raises:
+        ConfigError: If it does not.
+    """
+    found = [level.shape[1] for level in maps]
+    if found != list(channels):
+        raise ConfigError(
+            f'{type(encoder).__name__} gives maps of {found} channels where '
+            f'in_channels={list(channels)}: set in_channels to these, or '
+            f'change the encoder. {_cure(encoder)}')
+
+
+def _cure(encoder: object) -> str:
+    """How the encoders of this package come to give four maps."""
+    if type(encoder).__name__ == 'HiViT':
+        return "Set encoder.out='maps'."
+    return ('Set encoder.num_outs=4, or in_channels where the encoder does '
+            'not say it.')
 
 
 def slide_settings(values: Mapping[str, Any] | None) -> SlideSettings:

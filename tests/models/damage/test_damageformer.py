@@ -409,6 +409,13 @@ def test_wrong_checkpoints() -> None:
 @pytest.mark.parametrize('changes, match', [
     (dict(encoder=dict(TINY_ENCODER, num_outs=5)), 'num_outs=4'),
     (dict(in_channels=(16, 16)), 'strides 4, 8, 16'),
+    (dict(in_channels=(16, 16, 16, 24)), r'maps of \[16, 16, 16, 16\]'),
+    (dict(encoder_post=dict(TINY_ENCODER, fpn_dim=24)), 'encoder_post'),
+    (dict(encoder=dict(TINY_ENCODER, modality='rgb')), "modality='both'"),
+    (dict(encoder_post=dict(TINY_ENCODER, modality='rgb')),
+     'encoder_post.modality'),
+    (dict(encoder=dict(type='osar_plugin.HiViT', img_size=64, arch=dict(
+        embed_dim=32, depths=(1, 1, 2), num_heads=2))), "out='maps'"),
     (dict(loss_weights='code-mae'), 'codemae, bright'),
     (dict(loss_weights=dict(damage_ce=1.)), 'needs exactly'),
     (dict(loss_weights=dict(LOSS_WEIGHTS['bright'], damage_ce=-1.)),
@@ -419,6 +426,29 @@ def test_wrong_checkpoints() -> None:
 def test_bad_arguments(changes, match) -> None:
     with pytest.raises(ConfigError, match=match):
         MODELS.build(tiny_cfg(**changes))
+
+
+def test_encoders_that_do_not_say_what_they_give() -> None:
+    """Are held to in_channels when they run."""
+
+    class Odd(torch.nn.Module):
+        def forward(self, x):
+            return [torch.zeros(len(x), 8, 64 // s, 64 // s)
+                    for s in (4, 8, 16, 32)]
+
+    data = build().data_preprocessor(batch())['inputs']
+    MODELS.register_module('OddDamageEncoder', force=True, module=Odd)
+    try:
+        model = MODELS.build(tiny_cfg(
+            encoder=dict(type='OddDamageEncoder'), in_channels=[8] * 4))
+        assert model.logits(**data).damage.shape == (2, 4, 64, 64)
+        model = MODELS.build(tiny_cfg(
+            encoder=dict(type='OddDamageEncoder'),
+            in_channels=[8, 8, 8, 16]))
+        with pytest.raises(ConfigError, match=r'\[8, 8, 8, 8\]'):
+            model.logits(**data)
+    finally:
+        MODELS.module_dict.pop('OddDamageEncoder')
 
 
 def test_bad_modes_and_labels() -> None:
