@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .damage import BRIGHTMetric
+from .damage import BRIGHTMetric, BRIGHTSubmission
 from .frechet import FrechetInceptionMetric
 from .ranking import (
     PROTOCOLS,
@@ -24,6 +24,7 @@ from .translation import TranslationMetric
 __all__ = [
     'LoveDASubmission',
     'BRIGHTMetric',
+    'BRIGHTSubmission',
     'PROTOCOLS', 'FrechetInceptionMetric', 'Labels', 'Protocol',
     'RankingResult', 'ReIDMetric', 'RegistrationMetric', 'Task',
     'TranslationMetric',

@@ -34,7 +34,8 @@ from mmengine.logging import print_log
 from ..datasets.bright import CLASSES
 from ..io import atomic_write
 from ..registry import METRICS
-from ..utils.errors import DataFormatError
+from ..utils.errors import ConfigError, DataFormatError
+from .segmentation import encode_prediction, write_submission
 
 IGNORED = 255
 DEFINITION = (
@@ -253,6 +254,70 @@ class BRIGHTMetric(BaseMetric):
             json.dump(content, file, indent=2)
             file.write('\n')
         print_log(f'Figures written to {path}.', 'current')
+
+
+@METRICS.register_module()
+class BRIGHTSubmission(BaseMetric):
+    r"""Write the zip file that the server of DFC 2025, track 2, evaluates.
+
+    It has one PNG for each tile, ``<tile>_building_damage.png``, at the root
+    of the archive, 8 bits, with the classes 0 to 3. The file appears whole
+    or not at all, and the same predictions give the same bytes.
+
+    The figure is the number of tiles; labels are not needed::
+
+        tools/test.py CONFIG CHECKPOINT --cfg-options \
+            test_dataloader.dataset.split=val \
+            test_dataloader.dataset.with_labels=False \
+            test_evaluator.type=osar_plugin.BRIGHTSubmission \
+            test_evaluator.out_file=work_dirs/bright.zip
+
+    Args:
+        out_file: The zip file.
+        collect_device: See ``BaseMetric``.
+        prefix: See there.
+
+    Raises:
+        ConfigError: If ``out_file`` is no zip file.
+        DataFormatError: While running: if a prediction or the name of a
+            tile is missing, a prediction has another size than its tile, or
+            two tiles have one name.
+    """
+
+    default_prefix = 'bright'
+
+    def __init__(self,
+                 out_file: str,
+                 collect_device: str = 'cpu',
+                 prefix: str | None = None) -> None:
+        super().__init__(collect_device, prefix)
+        if Path(out_file).suffix.lower() != '.zip':
+            raise ConfigError(
+                f'out_file={out_file!r}: expected the name of a zip file, '
+                'e.g. work_dirs/bright.zip.')
+        self.out_file = out_file
+
+    def process(self, data_batch: Any, data_samples: Sequence[Any]) -> None:
+        """Keep the predictions of a batch as PNG files in memory."""
+        for sample in data_samples:
+            if not isinstance(sample, Mapping):
+                sample = sample.to_dict()
+            name = sample.get('image_id')
+            if not name:
+                raise DataFormatError(
+                    "A sample has no image_id. Keep 'image_id' in meta_keys "
+                    'of osar_plugin.PackDamageInputs.')
+            self.results.append((
+                f'{name}_building_damage.png', encode_prediction(
+                    dict(sample), str(name), len(CLASSES))))
+
+    def compute_metrics(self, results: list[Any]) -> dict[str, float]:
+        """Write the zip file."""
+        write_submission(self.out_file, results)
+        print_log(
+            f'{len(results)} maps of damage for the server of DFC 2025 in '
+            f'{self.out_file}.', 'current')
+        return dict(tiles=float(len(results)))
 
 
 def _data(value: Any) -> Any:

@@ -226,6 +226,9 @@ def check_options(cfg: Config, options: dict[str, Any],
         for part in rest:
             if node is None:
                 break
+            if isinstance(node, dict) and f'{done}.type' in options:
+                # Judged by the class that it becomes.
+                node = {**node, 'type': options[f'{done}.type']}
             _check_step(cfg, said(path), done, node, part)
             node = (
                 node[int(part)]
