@@ -7,7 +7,10 @@ r"""Map building damage from an image before and one after an event.
 PRE is optical (3 bands or more, 8 bit), POST is SAR (1 band, 8 bit); both
 show the same ground pixel by pixel, as tools/register.py brings them. Scenes
 of any size are read in windows. OUT has the pixels and the georeference of
-the pair: 0 background, 1 intact, 2 damaged, 3 destroyed, 255 no data.
+the pair: 0 background, 1 intact, 2 damaged, 3 destroyed, 255 no data. Areas
+are those on the ground, whatever the reference system. A fourth band of PRE
+that is called alpha hides pixels only where it is a mask: near infrared that
+is called so does not, with a warning.
 
 Exit status: 0 done; 2 the images or arguments cannot be used.
 """

@@ -313,7 +313,11 @@ def _describe(source: Raster, file: Any, note: str) -> None:
         if old.units[i - 1]:
             file.set_band_unit(new, old.units[i - 1])
         file.update_tags(new, **_tags(old.tags(i)))
-    file.colorinterp = [old.colorinterp[i] for i in chosen]
+    kinds = require('rasterio.enums', 'geo').ColorInterp
+    # An alpha among the bands is one that holds a picture.
+    file.colorinterp = [
+        kinds.undefined if old.colorinterp[i] == kinds.alpha
+        else old.colorinterp[i] for i in chosen]
     if _is_palette(source):
         file.write_colormap(1, old.colormap(source.bands[0]))
 

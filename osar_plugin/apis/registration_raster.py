@@ -11,6 +11,7 @@ Legend: C bands, H W height and width in pixels, k factor of decimation.
 
 from __future__ import annotations
 
+import logging
 import math
 import warnings
 from collections.abc import Iterator, Sequence
@@ -20,6 +21,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from mmengine.logging import print_log
 
 from ..compat import require
 from ..io import decode
@@ -36,6 +38,10 @@ SMALLEST = 16
 
 CACHE_MIB = 128
 """GDAL's cache of blocks; by itself it takes a twentieth of the memory."""
+
+PATCH, PICTURE_SHARE = 64, 0.1
+"""Side in pixels of the samples of an alpha band, and the share of them
+above which it is a picture."""
 
 RESAMPLING = ('nearest', 'bilinear', 'cubic')
 
@@ -165,6 +171,11 @@ def _block_sums(image: np.ndarray, k: int) -> np.ndarray:
 class FileRaster(Raster):
     """A file that GDAL reads, window by window.
 
+    A pixel has data where one of the bands that are read has. A band that is
+    called alpha says so for all, unless it holds a picture, as that of a
+    near infrared band that GDAL takes for alpha: then it is one more band,
+    and a warning says it.
+
     Args:
         path: Of the file.
         crs: Reference system where the file names none, e.g.
@@ -187,6 +198,7 @@ class FileRaster(Raster):
                 f'{path}: cannot be opened ({error}). It is damaged or no '
                 'image; copy or download it again.') from error
         self.bands = _data_bands(self.file, path)
+        self._alpha = self._alpha_of_data()
         self.place = _place_of(self.file, crs)
 
     @property
@@ -226,10 +238,51 @@ class FileRaster(Raster):
                     chosen, resampling=kinds.average if average and k > 1
                     else kinds.nearest, **{
                         **options, 'out_shape': (len(chosen), *shape)})
-                valid = self.file.dataset_mask(**options) > 0
+                valid = self._mask(chosen, options)
         except rasterio.errors.RasterioError as error:
             raise self._damaged(error) from error
         return pixels, valid & _finite(pixels)
+
+    def _mask(self, chosen: Sequence[int],
+              options: dict[str, Any]) -> np.ndarray:
+        """Where any of some bands has data, (h, w) bool."""
+        flags = require('rasterio.enums', 'geo').MaskFlags
+        known: np.ndarray = np.zeros(options['out_shape'], bool)
+        for band in chosen:
+            kinds = self.file.mask_flag_enums[band - 1]
+            if flags.all_valid in kinds or (
+                    flags.alpha in kinds and self._alpha is None):
+                return np.ones(options['out_shape'], bool)
+            known |= self.file.read_masks(band, **options) > 0
+            if flags.per_dataset in kinds:
+                break  # all bands have the same
+        return known
+
+    def _alpha_of_data(self) -> int | None:
+        """The band that says where there is data.
+
+        A band that is called alpha and holds more than two values in many
+        places is a picture, near infrared as a rule: it joins the others,
+        with a warning.
+        """
+        kind = require('rasterio.enums', 'geo').ColorInterp.alpha
+        error = require('rasterio.errors', 'geo').RasterioError
+        found = [i for i, own in enumerate(self.file.colorinterp, 1)
+                 if own == kind]
+        try:
+            if not found or not _is_picture(self.file, found[-1]):
+                return found[-1] if found else None
+        except error as reason:
+            raise self._damaged(reason) from reason
+        print_log(
+            f'{self.path}: band {found[-1]} is called alpha and holds more '
+            'than transparent and opaque pixels, so it is taken for data and '
+            'hides nothing. Say what it is: gdal_edit.py -colorinterp_'
+            f'{found[-1]} undefined FILE, or write a real mask.',
+            'current', logging.WARNING)
+        if self.file.dtypes[found[-1] - 1] == str(self.dtype):
+            self.bands = [*self.bands, found[-1]]
+        return None
 
     def _read_ragged(self, box: Box, k: int, chosen: Sequence[int],
                      average: bool) -> tuple[np.ndarray, np.ndarray]:
@@ -294,6 +347,25 @@ def _data_bands(file: Any, path: Path) -> list[int]:
             f'{path}: its bands have different types, {sorted(kinds)}; one '
             'is expected. Split them with gdal_translate -b.')
     return bands
+
+
+def _is_picture(file: Any, band: int) -> bool:
+    """Whether a band is more than transparent and opaque.
+
+    Of 3 x 3 patches over the file, more than a tenth of the pixels lie
+    between nothing and the largest value; soft edges are fewer.
+    """
+    window = require('rasterio.windows', 'geo').Window
+    parts = []
+    for i in range(9):
+        y, x = (max(0, side * (2 * step + 1) // 6 - PATCH // 2)
+                for side, step in zip(file.shape, divmod(i, 3), strict=True))
+        parts.append(file.read(band, window=window(
+            x, y, min(PATCH, file.width - x),
+            min(PATCH, file.height - y))).ravel())
+    values = np.concatenate(parts)
+    between = (values > 0) & (values < values.max())
+    return bool(between.mean() > PICTURE_SHARE)
 
 
 def _place_of(file: Any, crs: str | None) -> Place | None:
