@@ -14,6 +14,7 @@ Legend: H W height and width in pixels.
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, nullcontext
@@ -25,6 +26,7 @@ import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.device import get_device
+from mmengine.logging import print_log
 from torch import Tensor
 
 from ..datasets.bright import CLASSES, PALETTE
@@ -46,10 +48,11 @@ from ..visualization.damage import Panel, draw_assessment
 from ..visualization.reid import write_png
 from .damage_counts import NODATA, DamageCounter, DamageCounts
 from .damage_output import (
+    EMPTY,
     ClassView,
     MapWriter,
-    area_text,
     check_outputs,
+    legend_of,
     table_text,
 )
 from .damage_scene import DamageScene, open_scene
@@ -178,8 +181,7 @@ class DamageInferencer:
             rows = slice(strip.row, strip.row + len(strip.damage))
             damage[rows], building[rows] = strip.damage, strip.building
             counter.add(strip.damage, strip.building)
-        return DamageMaps(
-            damage, building, counter.result(scene.pixel_area()))
+        return DamageMaps(damage, building, counted(counter, scene))
 
     def assess(self, pre: Any, post: Any, out: str | Path,
                building: str | Path | None = None,
@@ -225,7 +227,7 @@ class DamageInferencer:
                         writers, (strip.damage, strip.building),
                         strict=False):
                     writer.write(strip.row, pixels)
-        counts = counter.result(scene.pixel_area())
+        counts = counted(counter, scene)
         if 'picture' in paths:
             write_png(self._picture(scene, view, counts), paths['picture'])
         if 'table' in paths:
@@ -271,21 +273,34 @@ class DamageInferencer:
     def _picture(self, scene: DamageScene, view: ClassView,
                  counts: DamageCounts) -> np.ndarray:
         height, width = scene.size
-        pre, post, _ = scene.read(Box(0, 0, width, height), view.k)
+        pre, post, valid = scene.read(Box(0, 0, width, height), view.k)
         title = (f'{Path(scene.pre.name).name} and '
                  f'{Path(scene.post.name).name}')
-        rows = {row['state']: row for row in counts.rows()}
-        notes = [
-            '' if name not in rows else
-            f'{rows[name]["buildings"]:,} buildings, '
-            f'{area_text(rows[name]["building_area"], counts.unit)}'
-            for name in CLASSES]
+        sides = [pre.transpose(1, 2, 0).copy(),
+                 np.repeat(post[0][..., None], 3, 2)]
+        for side in sides:
+            side[~valid] = EMPTY
+        block = f' of {view.k} x {view.k} pixels' if view.k > 1 else ''
+        mean, worst = (f', {word}{block}' if block else ''
+                       for word in ('mean', 'worst'))
         return draw_assessment(
-            [Panel('before, optical', pre.transpose(1, 2, 0)),
-             Panel('after, SAR', np.repeat(post[0][..., None], 3, 2)),
-             Panel('building damage', view.picture(pre[1]))],
-            list(zip(CLASSES, PALETTE, notes, strict=True)), title,
+            [Panel(f'before, optical{mean}', sides[0]),
+             Panel(f'after, SAR{mean}', sides[1]),
+             Panel(f'building damage{worst}', view.picture(pre[1]))],
+            legend_of(counts, height * width), title,
             max(1., max(pre.shape[1:]) / TEXT))
+
+
+def counted(counter: DamageCounter, scene: DamageScene) -> DamageCounts:
+    """What was counted; says so where there was nothing to look at."""
+    counts = counter.result(scene.pixel_area())
+    if not counts.assessed_pixels:
+        print_log(
+            f'{scene.pre.name} and {scene.post.name}: no pixel has data in '
+            'both images, so nothing was assessed. Check their nodata values '
+            'and masks (gdalinfo -stats), and that they overlap.',
+            'current', logging.WARNING)
+    return counts
 
 
 def build_model(config: str | Path | Config | dict) -> DamageFormer:

@@ -18,9 +18,10 @@ import numpy as np
 from PIL import Image
 
 from ..compat import require
-from ..datasets.bright import PALETTE
+from ..datasets.bright import CLASSES, PALETTE
 from ..io import atomic_write
 from ..utils.errors import ConfigError
+from ..visualization.damage import Entry
 from .damage_counts import NODATA, DamageCounts
 from .damage_scene import DamageScene
 from .registration_output import require_writable, whole_raster
@@ -32,6 +33,10 @@ BLOCK = 256
 
 PICTURE = 1024
 """Longest side of a panel of the picture, pixels."""
+
+EMPTY = (64, 88, 150)
+"""Colour of pixels without data in the picture, a blue that nothing else
+has."""
 
 
 def check_outputs(out: str | Path, building: str | Path | None,
@@ -157,11 +162,18 @@ class ClassView:
         self.k = max(1, -(-max(size) // longest))
         self._rows = 0
         shape = [-(-side // self.k) for side in size]
+        # One more than the state; 0: no pixel of the block has data.
         self._view = np.zeros(shape, np.uint8)
+
+    @property
+    def states(self) -> np.ndarray:
+        """(h, w) uint8, the worst of each block; 255 without data."""
+        return np.where(self._view == 0, NODATA, self._view - 1).astype(
+            np.uint8)
 
     def add(self, damage: np.ndarray) -> None:
         """Look at the next strip, (rows, W) uint8."""
-        states = np.where(damage == NODATA, 0, damage)
+        states = np.where(damage == NODATA, 0, damage + 1)
         columns = np.arange(0, states.shape[1], self.k)
         rows = (self._rows + np.arange(len(states))) // self.k
         starts = np.flatnonzero(np.diff(rows, prepend=-1))
@@ -174,6 +186,8 @@ class ClassView:
     def picture(self, background: np.ndarray) -> np.ndarray:
         """States in their colours over a darkened image.
 
+        Background is the image, and what has no data has :data:`EMPTY`.
+
         Args:
             background: (h, w) uint8, of the view's size.
 
@@ -181,9 +195,42 @@ class ClassView:
             (h, w, 3) uint8.
         """
         out = np.repeat((background // 3)[..., None], 3, 2)
-        shown = self._view > 0
-        out[shown] = np.array(PALETTE, np.uint8)[self._view[shown]]
+        states = self.states
+        shown = (states > 0) & (states != NODATA)
+        out[shown] = np.array(PALETTE, np.uint8)[states[shown]]
+        out[states == NODATA] = EMPTY
         return out
+
+
+def legend_of(counts: DamageCounts, pixels: int) -> list[Entry]:
+    """What the colours of a picture mean, and how much there is of each.
+
+    Buildings are counted whole, with the state of most of their pixels;
+    the colours show the state of each pixel. So there are two areas.
+
+    Args:
+        counts: Of the scene.
+        pixels: Of the scene, with and without data.
+    """
+    entries: list[Entry] = []
+    for row in counts.rows():
+        name, colour = row['state'], None
+        buildings = (
+            f'{row["buildings"]:,} buildings covering '
+            f'{area_text(row["building_area"], counts.unit)}')
+        if name in CLASSES:
+            colour = PALETTE[CLASSES.index(name)]
+            buildings += (
+                '; pixels of this colour '
+                f'{area_text(row["map_area"], counts.unit)}')
+        elif not row['buildings']:
+            continue
+        entries.append((name, colour, buildings))
+    empty = pixels - counts.assessed_pixels
+    if empty:
+        entries.append(
+            ('no data', EMPTY, area_text(counts.area(empty), counts.unit)))
+    return entries
 
 
 def area_text(area: float, unit: str) -> str:

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..compat import require
 from ..models.damage.inference import Tile, pad_to
 from ..utils.errors import ConfigError, DataFormatError
 from ..utils.geometry import Size, apply, compose, invert
@@ -115,24 +116,60 @@ class DamageScene:
     def pixel_area(self) -> float | None:
         """Square metres of a pixel in the middle of the scene.
 
-        None without a reference system, or with control points alone. Of
-        geographic systems, on the ellipsoid of WGS 84.
+        None without a reference system, or with control points alone. On
+        the ellipsoid of WGS 84, whatever the system does to areas; of a
+        local system, in its own plane.
+
+        Raises:
+            DataFormatError: If the scene does not lie where its system is
+                defined.
         """
         place = self.place
         if place is None or place.transform is None or place.crs is None:
             return None
         (a, b, _), (d, e, _) = place.transform
-        area = abs(a * e - b * d)
-        if not place.crs.is_geographic:
+        if not (place.crs.is_geographic or place.crs.is_projected):
             factor = float(place.crs.linear_units_factor[1])
-            return area * factor**2
-        middle = np.array([[self.size[1] / 2, self.size[0] / 2]])
-        latitude = math.radians(float(apply(place.transform, middle)[0, 1]))
-        inside = 1 - _ECCENTRICITY * math.sin(latitude)**2
-        # Radii of curvature along the meridian and across.
-        along = _AXIS * (1 - _ECCENTRICITY) / inside**1.5
-        across = _AXIS / math.sqrt(inside) * math.cos(latitude)
-        return area * math.radians(1)**2 * along * across
+            return float(abs(a * e - b * d)) * factor**2
+        corners = np.array([[0, 0], [1, 0], [1, 1], [0, 1]]) + (
+            np.array(self.size[::-1]) - 1) / 2
+        area = ground_area(apply(place.transform, corners), place.crs)
+        if not math.isfinite(area):
+            raise DataFormatError(
+                f'{self.pre.name}: by its georeference it lies outside of '
+                f'what {place.crs} describes, so that no area is known. '
+                'Correct it with gdal_edit.py -a_ullr or -a_srs.')
+        return area
+
+
+def ground_area(corners: np.ndarray, crs: Any) -> float:
+    """Square metres of a small quadrilateral on the ellipsoid.
+
+    Half the cross product of its diagonals in geocentric coordinates, which
+    knows neither poles nor a date line.
+
+    Args:
+        corners: (4, 2), in turn, in coordinates of the system.
+        crs: Reference system of rasterio.
+
+    Returns:
+        NaN or infinity where the system is not defined.
+    """
+    warp = require('rasterio.warp', 'geo')
+    # PROJ's refusals come as they are, not as one of rasterio.errors.
+    refused = require('rasterio._err', 'geo').CPLE_BaseError
+    try:
+        found = warp.transform(crs, 'EPSG:4326', *corners.T.tolist())
+    except refused:
+        return math.nan
+    longitude, latitude = np.radians(found[0]), np.radians(found[1])
+    normal = _AXIS / np.sqrt(1 - _ECCENTRICITY * np.sin(latitude)**2)
+    points = normal[:, None] * np.stack([
+        np.cos(latitude) * np.cos(longitude),
+        np.cos(latitude) * np.sin(longitude),
+        (1 - _ECCENTRICITY) * np.sin(latitude)], 1)
+    across = np.cross(points[2] - points[0], points[3] - points[1])
+    return float(np.linalg.norm(across)) / 2
 
 
 def to_bytes(values: np.ndarray, limits: tuple[float, float] | None,

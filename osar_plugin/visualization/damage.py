@@ -15,7 +15,7 @@ from ..utils.errors import ConfigError, DataFormatError
 from .reid import _FAINT, _INK, _PAPER, _Pen
 
 Colour = tuple[int, int, int]
-Entry = tuple[str, Colour, str]
+Entry = tuple[str, Colour | None, str]
 
 _MARGIN, _GAP, _HEAD, _LABEL, _LINE, _BOX = 18, 10, 52, 24, 26, 14
 _NARROWEST = 240
@@ -41,7 +41,7 @@ def draw_assessment(panels: Sequence[Panel], legend: Sequence[Entry],
 
     Args:
         panels: One or more.
-        legend: Name, colour and a note of each class.
+        legend: Name, colour (None for what has none) and a note of each.
         title: Head of the picture.
         scale: Magnification of text and margins.
 
@@ -106,9 +106,10 @@ def _draw_legend(pen: _Pen, legend: Sequence[Entry], top: int,
     for i, (name, colour, note) in enumerate(legend):
         middle = top + i * pen.px(_LINE) + pen.px(_LINE) // 2
         half = pen.px(_BOX) // 2
-        pen.draw.rectangle(
-            (left, middle - half, left + 2 * half, middle + half),
-            tuple(colour), _FAINT)
+        if colour is not None:
+            pen.draw.rectangle(
+                (left, middle - half, left + 2 * half, middle + half),
+                tuple(colour), _FAINT)
         text = left + 2 * half + pen.px(10)
         used = pen.text((text, middle), name, 12, bold=True, room=room)
         used += pen.px(10)

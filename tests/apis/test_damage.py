@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import tracemalloc
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -24,8 +26,9 @@ from PIL import Image
 
 from osar_plugin.apis.damage import DamageInferencer, scene_settings
 from osar_plugin.apis.damage_counts import STATES, DamageCounter
-from osar_plugin.apis.damage_output import ClassView
+from osar_plugin.apis.damage_output import ClassView, legend_of
 from osar_plugin.apis.damage_scene import open_scene
+from osar_plugin.apis.registration_raster import Raster
 from osar_plugin.models.damage import SlideSettings
 from osar_plugin.models.damage.damageformer import decide
 from osar_plugin.models.damage.inference import sliding_strips, window_side
@@ -38,6 +41,7 @@ from osar_plugin.utils.errors import (
     DatasetNotFoundError,
     OSARError,
 )
+from osar_plugin.visualization.damage import draw_assessment
 
 
 @pytest.fixture(scope='module')
@@ -54,6 +58,14 @@ def names(folder: Path) -> set[str]:
 def read(path: Path) -> np.ndarray:
     with rasterio.open(path) as file:
         return file.read(1)
+
+
+def messages(monkeypatch, module: str) -> list[str]:
+    """What a module logs."""
+    said: list[str] = []
+    monkeypatch.setattr(f'osar_plugin.apis.{module}.print_log',
+                        lambda text, *_: said.append(text))
+    return said
 
 
 # ------------------------------------------------------------------ the map
@@ -111,6 +123,91 @@ def test_pixels_without_data(inferencer, tmp_path) -> None:
                       write(tmp_path / 'post.tif', post, nodata=0),
                       tmp_path / 'out.tif')
     np.testing.assert_array_equal(read(tmp_path / 'out.tif') == 255, empty)
+
+
+def test_only_the_band_that_is_used_says_where_data_is(
+        inferencer, tmp_path) -> None:
+    pre, post = images()
+    bands = np.stack([post, post], 2).astype(np.float32)
+    bands[:40, :, 1] = -9999
+    paths = (write(tmp_path / 'pre.tif', pre),
+             write(tmp_path / 'post.tif', bands, nodata=-9999))
+    for band, rows in ((1, 0), (2, 40)):
+        maps = inferencer(*paths, post_band=band, post_range=(0, 255))
+        empty = maps.damage == 255
+        assert empty[:rows].all() and not empty[rows:].any()
+        assert maps.counts.assessed_pixels == (SIZE[0] - rows) * SIZE[1]
+
+
+@pytest.mark.parametrize('real', [True, False])
+def test_infrared_that_is_called_alpha(inferencer, tmp_path, monkeypatch,
+                                       real) -> None:
+    """Near infrared is 0 on water; a mask is 0 or 255."""
+    pre, post = images()
+    fourth = pre[..., 0].copy()
+    fourth[:30] = 0
+    if real:
+        fourth = np.where(np.arange(SIZE[0])[:, None] < 30, 0, 255).astype(
+            np.uint8).repeat(SIZE[1], 1)
+        fourth[30:33] = 100  # a soft edge
+    path = write(tmp_path / 'pre.tif', np.dstack([pre, fourth]),
+                 photometric='rgb', alpha='yes')
+    with rasterio.open(path) as file:
+        assert file.colorinterp[3].name == 'alpha'
+    said = messages(monkeypatch, 'registration_raster')
+    damage = inferencer(path, post, assume_aligned=True).damage
+    assert ((damage == 255).any(1) == (
+        np.arange(SIZE[0]) < (30 if real else 0))).all()
+    assert any('band 4 is called alpha' in text for text in said) is not real
+
+
+class Counting(Raster):
+    """A scene of any height that keeps how much was read at once."""
+
+    def __init__(self, bands: int, size: tuple[int, int]) -> None:
+        super().__init__('counting')
+        self.bands, self.shape, self.most = bands, size, 0
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return self.shape
+
+    @property
+    def count(self) -> int:
+        return self.bands
+
+    @property
+    def dtype(self) -> np.dtype:
+        return np.dtype(np.uint8)
+
+    def read(self, box, k=1, bands=None, average=True):
+        shape = -(-box.height // k), -(-box.width // k)
+        self.most = max(self.most, shape[0] * shape[1])
+        rows = np.arange(shape[0])[:, None] + np.zeros(shape)
+        return (np.repeat((rows % 251).astype(np.uint8)[None], len(bands), 0),
+                np.ones(shape, bool))
+
+
+def test_memory_does_not_grow_with_the_scene(inferencer, tmp_path,
+                                             monkeypatch) -> None:
+    """Four times as tall: as much is read at once, and held."""
+    monkeypatch.setattr(
+        'osar_plugin.apis.damage.ClassView', partial(ClassView, longest=64))
+    monkeypatch.setattr(inferencer.model, 'window_logits', lambda pre, post: (
+        torch.cat([pre, post], 1)))
+    peaks, most = [], []
+    for height in (512, 512, 2048):  # the first one fills caches
+        scene = Counting(3, (height, 160)), Counting(1, (height, 160))
+        tracemalloc.start()
+        inferencer.assess(*scene, tmp_path / 'out.tif',
+                          picture=tmp_path / 'out.png',
+                          table=tmp_path / 'out.csv')
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+        most.append(max(side.most for side in scene))
+    # Strips are 48 rows of 160, windows 64 x 64, the picture 64 x 64.
+    assert most[1] == most[2] <= 64 * 160
+    assert peaks[2] < 1.2 * peaks[1]
 
 
 def test_png(inferencer, tmp_path) -> None:
@@ -263,16 +360,46 @@ def test_a_building_over_three_strips() -> None:
 
 def test_area_of_a_pixel(tmp_path) -> None:
     paths = write_pair(tmp_path)
-    assert open_scene(*paths).pixel_area() == pytest.approx(0.25)
+    # On the ground, not in the plane: 0.9996 is UTM's scale there.
+    assert open_scene(*paths).pixel_area() == pytest.approx(
+        0.25 / 0.9996**2, rel=1e-5)
     # 10^-5 degrees at 60 degrees north: 1.1142 m by 0.5580 m.
     place = rasterio.transform.Affine(1e-5, 0, 20, 0, -1e-5, 60)
     paths = write_pair(tmp_path, crs='EPSG:4326', transform=place)
     assert open_scene(*paths).pixel_area() == pytest.approx(
         1.11412 * 0.55802, rel=1e-3)
-    # US survey feet.
-    paths = write_pair(tmp_path, crs='EPSG:2263')
+    # US survey feet, in New York.
+    paths = write_pair(tmp_path, crs='EPSG:2263', transform=(
+        rasterio.transform.Affine(0.5, 0, 990000, 0, -0.5, 200000)))
     assert open_scene(*paths).pixel_area() == pytest.approx(
-        0.25 * 0.3048006**2)
+        0.25 * 0.3048006**2, rel=1e-4)
+
+
+def test_area_does_not_hang_on_the_reference_system(tmp_path) -> None:
+    """Pixels of 8 m in Web Mercator are 6.4 m at 37 degrees north."""
+    def area(crs: str, x: float, y: float, step: float) -> float:
+        return open_scene(*write_pair(
+            tmp_path, crs=crs, transform=rasterio.transform.Affine(
+                step, 0, x, 0, -step, y))).pixel_area()
+
+    mercator = area('EPSG:3857', 4120000, 4500000, 8.)
+    (x, ), (y, ) = rasterio.warp.transform(
+        'EPSG:3857', 'EPSG:32637', [4120600], [4499560])
+    plane = area('EPSG:32637', x, y, 8.)
+    assert plane == pytest.approx(64, rel=2e-3)
+    (longitude, ), (latitude, ) = rasterio.warp.transform(
+        'EPSG:3857', 'EPSG:4326', [4120600], [4499560])
+    # The ellipsoid stretched by 1 / cos of the latitude, nearly.
+    assert mercator == pytest.approx(
+        64 * np.cos(np.radians(latitude))**2, rel=5e-3)
+    assert mercator < 41
+    # Over the date line, and next to the pole.
+    assert area('EPSG:4326', 179.9999, 60, 1e-5) == pytest.approx(
+        1.11412 * 0.55802, rel=1e-3)
+    assert area('EPSG:3413', -30, 30, 1.) == pytest.approx(
+        1.062, rel=2e-2)
+    with pytest.raises(DataFormatError, match='no area is known'):
+        area('EPSG:32637', 1e12, 1e12, 8.)
 
 
 def test_tables(inferencer, tmp_path) -> None:
@@ -287,11 +414,12 @@ def test_tables(inferencer, tmp_path) -> None:
     for one, two, state in zip(rows, content['states'], STATES, strict=True):
         assert int(one['buildings']) == two['buildings'] == (
             report.counts.buildings[state])
-    assert content['pixel_area'] == pytest.approx(0.25)
-    assert content['assessed_area'] == pytest.approx(0.25 * 110 * 150)
+    assert content['pixel_area'] == pytest.approx(0.25, rel=1e-3)
+    assert content['assessed_area'] == pytest.approx(
+        0.25 * 110 * 150, rel=1e-3)
     damage = read(tmp_path / 'out.tif')
     assert content['states'][0]['map_area'] == pytest.approx(
-        0.25 * (damage == 1).sum())
+        0.25 * (damage == 1).sum(), rel=1e-3)
 
 
 # ------------------------------------------------------------------ picture
@@ -309,6 +437,108 @@ def test_picture(inferencer, tmp_path) -> None:
         assert (picture == colour).all(-1).sum() > 30
 
 
+def drawn(inferencer, monkeypatch, tmp_path, pre, post) -> tuple:
+    """Panels and legend of a picture, the map, and the counts."""
+    seen = []
+
+    def draw(*arguments):
+        seen.append(arguments)
+        return draw_assessment(*arguments)
+
+    monkeypatch.setattr('osar_plugin.apis.damage.draw_assessment', draw)
+    report = inferencer.assess(pre, post, tmp_path / 'out.tif',
+                               picture=tmp_path / 'out.png')
+    panels, legend, _, _ = seen[0]
+    return panels, legend, read(tmp_path / 'out.tif'), report.counts
+
+
+def test_panels_and_their_pixels(inferencer, tmp_path, monkeypatch) -> None:
+    """Upright, in order, in the right colours, pixel by pixel."""
+    pre, post = (np.maximum(x, 1) for x in images())
+    pre[:, 100:130], post[:20] = 0, 0
+    panels, legend, classes, _ = drawn(
+        inferencer, monkeypatch, tmp_path,
+        write(tmp_path / 'pre.tif', pre, nodata=0),
+        write(tmp_path / 'post.tif', post, nodata=0))
+    assert [panel.title for panel in panels] == [
+        'before, optical', 'after, SAR', 'building damage']
+    colours = {name: colour for name, colour, _ in legend
+               if name != 'undetermined'}
+    assert list(colours) == ['intact', 'damaged', 'destroyed', 'no data']
+    assert len({*colours.values(), (0, 0, 0)}) == 5
+    empty = np.zeros(SIZE, bool)
+    empty[:, 100:130], empty[:20] = True, True
+    for panel, pixels in zip(panels, (
+            pre, np.repeat(post[..., None], 3, 2),
+            np.repeat(pre[..., 1:2] // 3, 3, 2)), strict=True):
+        wanted = pixels.copy()
+        if panel is panels[2]:
+            assert len(np.unique(classes)) == 5
+            for i, name in ((1, 'intact'), (2, 'damaged'), (3, 'destroyed')):
+                wanted[classes == i] = colours[name]
+        wanted[empty] = colours['no data']
+        np.testing.assert_array_equal(panel.image, wanted)
+    # What was written has the map at the right, twice as large.
+    with Image.open(tmp_path / 'out.png') as image:
+        picture = np.array(image)
+    large = panels[2].image.repeat(2, 0).repeat(2, 1)
+    corners = np.argwhere(
+        (picture[:, -large.shape[1] - 18:] == colours['no data']).all(-1))
+    top, left = corners.min(0)
+    left += picture.shape[1] - large.shape[1] - 18
+    np.testing.assert_array_equal(
+        picture[top:top + len(large), left:left + large.shape[1]], large)
+
+
+def test_legend_says_what_is_shown(inferencer, tmp_path,
+                                   monkeypatch) -> None:
+    panels, legend, classes, counts = drawn(
+        inferencer, monkeypatch, tmp_path, *write_pair(tmp_path))
+    rows = {row['state']: row for row in counts.rows()}
+    notes = {name: note for name, _, note in legend}
+    assert 'background' not in notes and 'no data' not in notes
+    for i, name in enumerate(('intact', 'damaged', 'destroyed'), 1):
+        shown = (classes == i).sum() * counts.pixel_area
+        assert notes[name] == (
+            f'{rows[name]["buildings"]:,} buildings covering '
+            f'{rows[name]["building_area"]:,.0f} m²; pixels of this colour '
+            f'{shown:,.0f} m²')
+    assert ('undetermined' in notes) == bool(
+        rows['undetermined']['buildings'])
+
+
+def test_legend_of_undetermined_buildings() -> None:
+    counter = DamageCounter()
+    counter.add(np.array([[0, 1, 0, 255]], np.uint8),
+                np.array([[1, 0, 0, 255]], np.uint8))
+    legend = legend_of(counter.result(2.), 4)
+    assert legend[3] == ('undetermined', None, '1 buildings covering 2 m²')
+    assert legend[4][0] == 'no data' and legend[4][2] == '2 m²'
+
+
+def test_large_scenes_say_what_a_pixel_is(inferencer, tmp_path,
+                                          monkeypatch) -> None:
+    monkeypatch.setattr(
+        'osar_plugin.apis.damage.ClassView', partial(ClassView, longest=60))
+    panels, _, classes, _ = drawn(
+        inferencer, monkeypatch, tmp_path, *write_pair(tmp_path))
+    assert [panel.title for panel in panels] == [
+        'before, optical, mean of 3 x 3 pixels',
+        'after, SAR, mean of 3 x 3 pixels',
+        'building damage, worst of 3 x 3 pixels']
+    assert {panel.image.shape for panel in panels} == {(37, 50, 3)}
+
+
+def test_nothing_to_look_at_is_said(inferencer, monkeypatch,
+                                    tmp_path) -> None:
+    pre, post = images()
+    paths = [write(tmp_path / f'{name}.tif', 0 * image, nodata=0)
+             for name, image in (('pre', pre), ('post', post))]
+    said = messages(monkeypatch, 'damage')
+    assert (inferencer(*paths).damage == 255).all()
+    assert len(said) == 1 and 'no pixel has data' in said[0]
+
+
 @pytest.mark.parametrize('strips', [1, 7, 100])
 def test_view_shows_the_worst(strips) -> None:
     rng = np.random.default_rng(0)
@@ -320,8 +550,17 @@ def test_view_shows_the_worst(strips) -> None:
     states = np.where(damage == 255, 0, damage)
     for i in range(12):
         for j in range(8):
-            assert view._view[i, j] == states[
+            assert view.states[i, j] == states[
                 8 * i:8 * i + 8, 8 * j:8 * j + 8].max()
+
+
+def test_view_without_data() -> None:
+    """Only where no pixel of a block has any."""
+    damage = np.full((8, 8), 255, np.uint8)
+    damage[0, 0], damage[0, 7] = 0, 2
+    view = ClassView(damage.shape, longest=2)
+    view.add(damage)
+    assert view.states.tolist() == [[0, 2], [255, 255]]
 
 
 # ---------------------------------------------------------------- bad input

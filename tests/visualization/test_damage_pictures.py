@@ -40,6 +40,13 @@ def test_wide_panels_below_each_other() -> None:
     assert found[0][0] < found[1][0] < found[2][0]
 
 
+def test_entries_without_a_colour() -> None:
+    picture = draw_assessment(
+        panels(300, 280), [*LEGEND, ('undetermined', None, '1')], 'a scene')
+    assert len(picture) > len(draw_assessment(
+        panels(300, 280), LEGEND, 'a scene'))
+
+
 def test_small_panels_are_enlarged() -> None:
     picture = draw_assessment(panels(40, 40), LEGEND, 'a' * 300)
     assert extent(picture, (50, 50, 50))[2:] == (240, 240)
