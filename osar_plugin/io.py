@@ -256,14 +256,14 @@ class TiffSamples(NamedTuple):
     """What the header of a TIFF says of a pixel.
 
     Attributes:
-        count: Samples, alpha included.
+        bands: Samples of a pixel, alpha included.
         bits: Of each.
         kind: 1 unsigned, 2 signed, 3 float, 5 and 6 complex.
         colours: Red, green and blue lie beside each other, as Pillow
             expects them.
     """
 
-    count: int
+    bands: int
     bits: int
     kind: int
     colours: bool

@@ -78,12 +78,12 @@ def read_pre(path: str | Path) -> np.ndarray:
         found = tiff_samples(path)
         damaged = isinstance(error, CorruptImageError)
         # What Pillow has a mode for it calls damaged when it is.
-        if found is None or found.count == 1 or damaged and (
-                found.colours and found.count <= 4):
+        if found is None or found.bands == 1 or damaged and (
+                found.colours and found.bands <= 4):
             raise
-        if found.count < 3 or (found.bits, found.kind) != (8, 1):
+        if found.bands < 3 or (found.bits, found.kind) != (8, 1):
             raise DataFormatError(
-                f'{path}: has {found.count} bands of {found.bits} bits; an '
+                f'{path}: has {found.bands} bands of {found.bits} bits; an '
                 'optical image of 3 or more bands of 8 bits is expected '
                 'before the event, whose first 3 are used. Scale deeper ones '
                 'alike for all files, and keep these: gdal_translate -b 1 '
@@ -128,7 +128,7 @@ def read_labels(path: str | Path) -> np.ndarray:
         DataFormatError: If it has several bands, or other values.
     """
     found = tiff_samples(path)
-    if found is not None and (found.count, found.bits) == (1, 64) and (
+    if found is not None and (found.bands, found.bits) == (1, 64) and (
             found.kind < 3):
         labels = read_bands(path, 1)[..., 0]  # only GDAL knows these
     else:
