@@ -4,9 +4,12 @@
 #       --share 0.2
 _base_ = [
     '_base_/models/classifier_itpn.py', '_base_/datasets/scenes_rgb.py',
-    '_base_/schedules/finetune_100e.py', '_base_/classification_runtime.py'
+    '_base_/schedules/finetune_100e.py', '_base_/default_runtime.py'
 ]
 
+default_scope = 'mmpretrain'
+# Draws for --show-dir of tools/test.py and for mmpretrain's inferencer.
+visualizer = dict(type='mmpretrain.UniversalVisualizer')
 num_classes = 30
 mean = [101.439, 104.346, 93.9675]
 std = [55.335, 49.5975, 48.96]

@@ -3,8 +3,12 @@
 _base_ = [
     '_base_/models/codemae_faster_rcnn.py',
     '_base_/datasets/dior_detection.py', '_base_/schedules/detection_1x.py',
-    '_base_/detection_runtime.py'
+    '_base_/default_runtime.py'
 ]
 
+default_scope = 'mmdet'
+# Draws for --show-dir of tools/test.py and for mmdet's DetInferencer.
+visualizer = dict(type='mmdet.DetLocalVisualizer')
 default_hooks = dict(
+    visualization=dict(type='mmdet.DetVisualizationHook'),
     checkpoint=dict(save_best='coco/bbox_mAP_50', rule='greater'))

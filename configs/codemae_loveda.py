@@ -6,8 +6,13 @@
 # codemae_loveda_val.py keeps val apart.
 _base_ = [
     '_base_/models/upernet_itpn.py', '_base_/datasets/loveda.py',
-    '_base_/schedules/loveda_10k.py', '_base_/segmentation_runtime.py'
+    '_base_/schedules/loveda_10k.py', '_base_/default_runtime.py'
 ]
+
+default_scope = 'mmseg'
+# Draws for --show-dir of tools/test.py and for mmseg's MMSegInferencer.
+visualizer = dict(type='mmseg.SegLocalVisualizer')
+log_processor = dict(by_epoch=False)
 
 
 train_dataloader = dict(dataset=dict(splits=['train', 'val']))
@@ -20,4 +25,6 @@ test_evaluator = dict(
     type='osar_plugin.LoveDASubmission',
     out_file='work_dirs/loveda_submission.zip')
 # There is nothing to evaluate: the last checkpoint is the result.
-default_hooks = dict(checkpoint=dict(save_best=None))
+default_hooks = dict(
+    logger=dict(log_metric_by_epoch=False),
+    checkpoint=dict(by_epoch=False, interval=1000, save_best=None))

@@ -7,9 +7,12 @@
 # states change both.
 _base_ = [
     '_base_/models/classifier_itpn_sar.py', '_base_/datasets/targets_sar.py',
-    '_base_/schedules/few_shot_60e.py', '_base_/classification_runtime.py'
+    '_base_/schedules/few_shot_60e.py', '_base_/default_runtime.py'
 ]
 
+default_scope = 'mmpretrain'
+# Draws for --show-dir of tools/test.py and for mmpretrain's inferencer.
+visualizer = dict(type='mmpretrain.UniversalVisualizer')
 dataset = dict(type='osar_plugin.MSTAR', data_root='data/MSTAR')
 train_dataloader = dict(
     dataset=dict(

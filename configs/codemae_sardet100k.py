@@ -3,7 +3,7 @@
 _base_ = [
     '_base_/models/codemae_faster_rcnn.py',
     '_base_/datasets/sardet100k_detection.py',
-    '_base_/schedules/detection_3x.py', '_base_/detection_runtime.py'
+    '_base_/schedules/detection_3x.py', '_base_/default_runtime.py'
 ]
 
 model = dict(
@@ -12,5 +12,9 @@ model = dict(
     backbone=dict(modality='sar'),
     roi_head=dict(bbox_head=dict(num_classes=6)))
 
+default_scope = 'mmdet'
+# Draws for --show-dir of tools/test.py and for mmdet's DetInferencer.
+visualizer = dict(type='mmdet.DetLocalVisualizer')
 default_hooks = dict(
+    visualization=dict(type='mmdet.DetVisualizationHook'),
     checkpoint=dict(save_best='coco/bbox_mAP', rule='greater'))

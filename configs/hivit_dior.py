@@ -3,7 +3,7 @@
 # recipe; it is the baseline for CoDe-MAE's backbone.
 _base_ = [
     '_base_/models/faster_rcnn.py', '_base_/datasets/dior_detection.py',
-    '_base_/schedules/detection_1x.py', '_base_/detection_runtime.py'
+    '_base_/schedules/detection_1x.py', '_base_/default_runtime.py'
 ]
 
 model = dict(
@@ -24,5 +24,9 @@ model = dict(
 
 optim_wrapper = dict(paramwise_cfg=dict(decay_rate=0.9, rule='hivit'))
 
+default_scope = 'mmdet'
+# Draws for --show-dir of tools/test.py and for mmdet's DetInferencer.
+visualizer = dict(type='mmdet.DetLocalVisualizer')
 default_hooks = dict(
+    visualization=dict(type='mmdet.DetVisualizationHook'),
     checkpoint=dict(save_best='coco/bbox_mAP_50', rule='greater'))

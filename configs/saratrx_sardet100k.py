@@ -3,7 +3,7 @@
 # augmentation that of codemae_sardet100k.py.
 _base_ = [
     '_base_/models/faster_rcnn.py', '_base_/datasets/sardet100k_detection.py',
-    '_base_/schedules/detection_3x.py', '_base_/detection_runtime.py'
+    '_base_/schedules/detection_3x.py', '_base_/default_runtime.py'
 ]
 
 model = dict(
@@ -28,5 +28,9 @@ optim_wrapper = dict(
     optimizer=dict(lr=5e-4),
     paramwise_cfg=dict(decay_rate=0.9, rule='hivit'))
 
+default_scope = 'mmdet'
+# Draws for --show-dir of tools/test.py and for mmdet's DetInferencer.
+visualizer = dict(type='mmdet.DetLocalVisualizer')
 default_hooks = dict(
+    visualization=dict(type='mmdet.DetVisualizationHook'),
     checkpoint=dict(save_best='coco/bbox_mAP', rule='greater'))

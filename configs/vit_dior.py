@@ -7,7 +7,7 @@
 # here; the weights named below are MAE's, of natural images.
 _base_ = [
     '_base_/models/faster_rcnn.py', '_base_/datasets/dior_detection.py',
-    '_base_/schedules/detection_1x.py', '_base_/detection_runtime.py'
+    '_base_/schedules/detection_1x.py', '_base_/default_runtime.py'
 ]
 
 model = dict(
@@ -32,5 +32,9 @@ model = dict(
 optim_wrapper = dict(
     optimizer=dict(lr=1e-4), paramwise_cfg=dict(decay_rate=0.9, rule='vit'))
 
+default_scope = 'mmdet'
+# Draws for --show-dir of tools/test.py and for mmdet's DetInferencer.
+visualizer = dict(type='mmdet.DetLocalVisualizer')
 default_hooks = dict(
+    visualization=dict(type='mmdet.DetVisualizationHook'),
     checkpoint=dict(save_best='coco/bbox_mAP_50', rule='greater'))

@@ -19,8 +19,7 @@ default_hooks = dict(
     # Ranks that train on their own rows (joint_batch=False) have their own
     # BatchNorm statistics.
     sync_buffers=dict(type='mmengine.SyncBuffersHook'),
-    # Identities, domains and pairs: no classes to be compared.
-    data_check=dict(type='osar_plugin.DataCheckHook', classes=False),
+    data_check=dict(type='osar_plugin.DataCheckHook'),
     # A resumed run equals the run that was never stopped, bit for bit.
     exact_resume=dict(type='osar_plugin.ExactResumeHook'),
     # SIGTERM and SIGUSR1: save, and leave with status 75.

@@ -11,9 +11,12 @@
 _base_ = [
     '../_base_/models/classifier_itpn.py',
     '../_base_/schedules/finetune_100e.py',
-    '../_base_/classification_runtime.py'
+    '../_base_/default_runtime.py'
 ]
 
+default_scope = 'mmpretrain'
+# Draws for --show-dir of tools/test.py and for mmpretrain's inferencer.
+visualizer = dict(type='mmpretrain.UniversalVisualizer')
 num_classes = 7
 model = dict(
     data_preprocessor=dict(

@@ -10,7 +10,7 @@
 _base_ = [
     '../_base_/models/codemae_faster_rcnn.py',
     '../_base_/datasets/dior_detection.py',
-    '../_base_/schedules/detection_1x.py', '../_base_/detection_runtime.py'
+    '../_base_/schedules/detection_1x.py', '../_base_/default_runtime.py'
 ]
 
 data_root = 'data/demo/Detection/DIOR'
@@ -97,7 +97,11 @@ param_scheduler = [
 ]
 train_cfg = dict(max_epochs=max_epochs, val_interval=4)
 
+default_scope = 'mmdet'
+# Draws for --show-dir of tools/test.py and for mmdet's DetInferencer.
+visualizer = dict(type='mmdet.DetLocalVisualizer')
 default_hooks = dict(
+    visualization=dict(type='mmdet.DetVisualizationHook'),
     logger=dict(interval=10),
     checkpoint=dict(
         interval=4, save_best='coco/bbox_mAP_50', rule='greater'))

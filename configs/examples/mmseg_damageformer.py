@@ -1,6 +1,9 @@
 # DamageFormer among the metrics and hooks of MMSegmentation: its samples have
 # the names of a segmentor's, with the classes of damage.
-_base_ = '../codemae_bright_val.py'
+_base_ = [
+    '../_base_/models/damageformer.py', '../_base_/datasets/bright.py',
+    '../_base_/schedules/bright.py'
+]
 
 default_scope = 'mmseg'
 val_evaluator = [

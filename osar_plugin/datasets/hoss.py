@@ -232,7 +232,9 @@ class HOSS(ShipDataset):
         ConfigError: If an argument cannot be used.
     """
 
-    METAINFO = dict(dataset_type='HOSS', protocols=PROTOCOLS)
+    # Open set: the identities of a test are not those of the training.
+    METAINFO = dict(
+        dataset_type='HOSS', protocols=PROTOCOLS, open_set=True)
 
     def __init__(
             self,

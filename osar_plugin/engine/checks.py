@@ -31,15 +31,13 @@ class DataCheckHook(Hook):
             checkpoint has the classes of the data set in another order, so
             that each label would be counted for another class.
 
-    Args:
-        classes: Compare classes. False where those of the test are not those
-            of the training, as identities are not.
+    Identities (``metainfo.open_set``) are not classes: those of a test are
+    not those of the training.
     """
 
     priority = 'HIGHEST'
 
-    def __init__(self, classes: bool = True) -> None:
-        self.classes = classes
+    def __init__(self) -> None:
         self.stored: list[str] = []
 
     def after_load_checkpoint(self, runner: Any,
@@ -52,8 +50,6 @@ class DataCheckHook(Hook):
         """Look at the loader once it is built."""
         loader = runner.train_dataloader
         check_batches(loader)
-        if not self.classes:
-            return
         classes = class_names(getattr(loader.dataset, 'metainfo', None))
         self._check(runner, classes)
         if getattr(runner, '_val_loop', None) is not None:
@@ -67,9 +63,8 @@ class DataCheckHook(Hook):
 
     def before_test(self, runner: Any) -> None:
         """The same for what is evaluated."""
-        if self.classes:
-            self._check(runner, class_names(
-                getattr(runner.test_dataloader.dataset, 'metainfo', None)))
+        self._check(runner, class_names(
+            getattr(runner.test_dataloader.dataset, 'metainfo', None)))
 
     def _check(self, runner: Any, classes: Sequence[str]) -> None:
         if classes:
@@ -105,10 +100,12 @@ def check_batches(loader: Any) -> None:
 def class_names(metainfo: Any) -> list[str]:
     """Names in the order of their labels; none where there are none.
 
+    Nor are identities: see :class:`DataCheckHook`.
+
     Args:
         metainfo: Of a data set, or what a checkpoint keeps of one.
     """
-    if not isinstance(metainfo, Mapping):
+    if not isinstance(metainfo, Mapping) or metainfo.get('open_set'):
         return []
     names = metainfo.get('classes') or metainfo.get('CLASSES') or ()
     return [] if isinstance(names, str) else [str(name) for name in names]

@@ -105,12 +105,16 @@ def test_validation_on_other_classes() -> None:
 
 
 def test_identities_are_not_compared() -> None:
-    hook = HOOKS.build(dict(
-        type='osar_plugin.DataCheckHook', classes=False))
+    hook = HOOKS.build(dict(type='osar_plugin.DataCheckHook'))
+    ships = dict(classes=['0001', '0002'], open_set=True)
+    loader = Loader()
+    loader.dataset = SimpleNamespace(metainfo=dict(
+        classes=['0003'], open_set=True))
+    evaluated = SimpleNamespace(dataset=SimpleNamespace(metainfo=ships))
     runner = SimpleNamespace(
-        train_dataloader=Loader(), model=nn.Linear(1, 1), _val_loop=1,
-        val_dataloader=data('b', 'a'), test_dataloader=data('b', 'a'))
-    hook.after_load_checkpoint(runner, dict(meta=dict(dataset_meta=dict(
-        classes=['a', 'b']))))
+        train_dataloader=loader, model=nn.Linear(1, 1), _val_loop=1,
+        val_dataloader=evaluated, test_dataloader=evaluated)
+    hook.after_load_checkpoint(runner, dict(meta=dict(
+        dataset_meta=dict(classes=['0003'], open_set=True))))
     hook.before_train(runner)
     hook.before_test(runner)

@@ -311,6 +311,21 @@ def test_no_workers_need_no_persistence(repo: Path) -> None:
     assert cfg.test_dataloader.persistent_workers
 
 
+def depth(path: Path) -> int:
+    """How many files one after the other a config inherits from."""
+    bases = Config._get_base_files(str(path))
+    return max((1 + depth(path.parent / base) for base in bases), default=0)
+
+
+def test_configs_inherit_two_levels_deep_at_most() -> None:
+    found = {path: depth(path) for path in (REPO / 'configs').rglob('*.py')
+             if '_base_' not in path.parts
+             # Examples on a stock config have the depth of that one.
+             and '::' not in path.read_text()}
+    assert len(found) > 80
+    assert not [str(path) for path, levels in found.items() if levels > 2]
+
+
 def test_an_override_where_there_is_nothing_yet() -> None:
     path = REPO / 'configs/demo/codemae_bright.py'
     assert load_config(path).model.init_cfg is None

@@ -33,7 +33,6 @@ train_cfg = dict(by_epoch=False, max_iters=max_iters, val_interval=250)
 val_cfg = dict()
 test_cfg = dict()
 default_hooks = dict(
-    data_check=dict(classes=True),
     checkpoint=dict(
         by_epoch=False,
         interval=250,
