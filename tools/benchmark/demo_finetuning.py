@@ -8,7 +8,7 @@ r"""Tasks of the demo world, from pre-training and from scratch.
 
 Trains each task's demo config once per seed and start (finished runs are kept
 and not repeated) and prints the figures after the last step. Segmentation has
-half of its config's iterations. `decayed` starts from pre-training, too, with
+a third of its config's iterations. `decayed` starts from pre-training, too, with
 the layer-wise learning rates of the published recipes (0.85 a layer); it is
 left out unless it is asked for with --starts. Detection, segmentation and
 classification need the toolboxes: `make setup-full`. The land is rendered:
@@ -77,8 +77,8 @@ TASKS = {
         'codemae_classification', 'SEN12', 'accuracy/top1', options=_SAR),
     'segmentation': Task(
         'codemae_segmentation', 'LoveDA', 'mIoU', options=(
-            'train_cfg.max_iters=1500', 'train_cfg.val_interval=500',
-            'param_scheduler.1.end=1500')),
+            'train_cfg.max_iters=1000', 'train_cfg.val_interval=500',
+            'param_scheduler.1.end=1000')),
     'detection': Task('codemae_detection', 'Detection/DIOR',
                       'coco/bbox_mAP_50', scale=100.),
     'damage': Task('codemae_bright', 'BRIGHT', 'bright/mIoU',
