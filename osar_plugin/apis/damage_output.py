@@ -221,7 +221,7 @@ def legend_of(counts: DamageCounts, pixels: int) -> list[Entry]:
         if name in CLASSES:
             colour = PALETTE[CLASSES.index(name)]
             buildings += (
-                '; pixels of this colour '
+                '; coloured '
                 f'{area_text(row["map_area"], counts.unit)}')
         elif not row['buildings']:
             continue

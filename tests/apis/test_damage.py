@@ -501,7 +501,7 @@ def test_legend_says_what_is_shown(inferencer, tmp_path,
         shown = (classes == i).sum() * counts.pixel_area
         assert notes[name] == (
             f'{rows[name]["buildings"]:,} buildings covering '
-            f'{rows[name]["building_area"]:,.0f} m²; pixels of this colour '
+            f'{rows[name]["building_area"]:,.0f} m²; coloured '
             f'{shown:,.0f} m²')
     assert ('undetermined' in notes) == bool(
         rows['undetermined']['buildings'])
