@@ -17,6 +17,7 @@ from osar_plugin.utils.errors import (
 )
 from osar_plugin.utils.names import did_you_mean, nearest
 
+from .foreign_arguments import Unused, check_backend, leave_out
 from .layout import StrictDataset, shorten
 
 CLASSES = ('background', 'intact', 'damaged', 'destroyed')
@@ -121,6 +122,18 @@ def more_events(extra: Sequence[str] | Mapping[str, str]) -> dict[str, str]:
             'disaster by name.')
     return {event: disaster_of(event) for event in extra}
 
+# Of MMSegmentation's data set.
+UNUSED: Unused = {
+    'data_prefix': (
+        ({}, None), 'The folders of both layouts are found in data_root.'),
+    'filter_cfg': (({}, None), 'Choose with split and ann_file.'),
+    'metainfo': (({}, None), "The classes are BRIGHT's: leave it out."),
+    'img_suffix': (('.tif', ), 'Tiles are TIFF files: leave it out.'),
+    'seg_map_suffix': (('.tif', ), 'Masks are TIFF files: leave it out.'),
+    'ignore_index': ((255, ), 'It is 255: leave it out.'),
+    'reduce_zero_label': (
+        (False, ), 'Label 0 is the background: leave it out.')}
+
 
 @DATASETS.register_module()
 class BRIGHTDataset(StrictDataset):
@@ -147,7 +160,11 @@ class BRIGHTDataset(StrictDataset):
             in it; or kinds of disaster by name, such as ``{'lahaina':
             'wildfire'}``, for names that have none.
         pipeline: Transforms, such as ``LoadDamagePair`` and what follows.
-        **kwargs: Further arguments of ``BaseDataset``.
+        backend_args: None or ``dict(backend='local')``: files are read from
+            the disk alone.
+        **kwargs: Further arguments of ``BaseDataset``. What the toolboxes'
+            data sets take and this one does not is refused, unless it asks
+            for nothing.
 
     Raises:
         DatasetNotFoundError: If a folder, a list or listed files are
@@ -168,7 +185,10 @@ class BRIGHTDataset(StrictDataset):
                  extra_events: Sequence[str] | Mapping[str, str] = (),
                  pipeline: Sequence[Buildable] = (),
                  list_dir: str = '',
+                 backend_args: Mapping[str, Any] | None = None,
                  **kwargs: Any) -> None:
+        check_backend(backend_args)
+        kwargs = leave_out(kwargs, UNUSED, 'BRIGHT')
         self.splits = (split, ) if isinstance(split, str) else tuple(split)
         wrong = set(self.splits) - {*SPLITS, 'all'}
         if wrong or not self.splits or (

@@ -29,6 +29,7 @@ from .box_table import (
     match_names,
 )
 from .coco_json import read_coco
+from .foreign_arguments import Unused, check_backend, leave_out
 from .layout import shorten
 
 FILTERS = ('filter_empty_gt', 'min_size')
@@ -37,19 +38,18 @@ LOOKED_FOR = 50
 # Of metainfo, those that are read.
 KEYS = ('classes', 'palette')
 # Backends of mmengine that read the disk.
-LOCAL = ('local', 'LocalBackend')
-# Further arguments of mmdet's data sets: the values that ask for nothing,
-# and what is to be done about others.
-UNUSED: Mapping[str, tuple[tuple[Any, ...], str]] = {
+_NO = 'Detection data sets have no '
+UNUSED: Unused = {
     'proposal_file': (
-        (None, ''), 'proposals. Use a detector that makes its own.'),
+        (None, ''), f'{_NO}proposals: use a detector that makes its own.'),
     'caption_prompt': (
-        (None, ), "captions. Give the classes' names with metainfo.classes "
-        'and class_aliases.'),
+        (None, ), f"{_NO}captions: give the classes' names with "
+        'metainfo.classes and class_aliases.'),
     'seg_map_suffix': (
-        (None, '.png'), 'maps of segmentation. Leave it out.'),
+        (None, '.png'), f'{_NO}maps of segmentation: leave it out.'),
     'file_client_args': (
-        (None, ), 'file clients. Read from the disk, and leave it out.')}
+        (None, ), f'{_NO}file clients: read from the disk, and leave it '
+        'out.')}
 
 
 class DetectionDataset(BaseDataset):
@@ -122,8 +122,8 @@ class DetectionDataset(BaseDataset):
                  backend_args: Mapping[str, Any] | None = None,
                  return_classes: bool = False,
                  **kwargs: Any) -> None:
-        _check_backend(backend_args)
-        kwargs = _without_mmdet(kwargs)
+        check_backend(backend_args)
+        kwargs = leave_out(kwargs, UNUSED, type(self).__name__)
         if not isinstance(return_classes, bool):
             raise ConfigError(
                 f'return_classes={return_classes!r}: expected True or False.')
@@ -355,34 +355,6 @@ def _check_filter(filter_cfg: Mapping[str, Any] | None) -> dict | None:
             '(True or False) and min_size (pixels).')
     require_range(0, min_size=least)
     return dict(filter_cfg)
-
-
-def _check_backend(backend_args: Any) -> None:
-    """Refuse file backends other than the disk."""
-    if backend_args is None:
-        return
-    name = backend_args.get('backend', 'local') if isinstance(
-        backend_args, Mapping) else None
-    if name not in LOCAL or set(backend_args) - {'backend'}:
-        raise ConfigError(
-            f'backend_args={backend_args!r}: annotations and images are '
-            'read from the disk alone. Copy or mount the data set there, and '
-            'leave backend_args out or None.')
-
-
-def _without_mmdet(kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    """Leave out mmdet's arguments for what is not read here.
-
-    Raises:
-        ConfigError: If one of them asks for something.
-    """
-    for name, (neutral, cure) in UNUSED.items():
-        if kwargs.get(name, neutral[0]) not in neutral:
-            raise ConfigError(
-                f'{name}={kwargs[name]!r}: the detection data sets have no '
-                f'{cure}')
-    return {key: value for key, value in kwargs.items()
-            if key not in UNUSED}
 
 
 def _check_metainfo(metainfo: Mapping[str, Any]) -> None:

@@ -11,7 +11,7 @@ and metrics take them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from osar_plugin.utils.errors import (
 )
 
 from . import transforms  # noqa: F401 - brings those of mmcv with it
+from .foreign_arguments import Unused, check_backend, leave_out
 from .layout import SUFFIXES, shorten
 from .listed_paths import missing_files
 from .scene_list import SceneList, shuffled
@@ -59,6 +60,16 @@ MSTAR_CLASSES = (
     'BMP2', 'BTR70', 'T72', 'BTR60', '2S1', 'BRDM2', 'D7', 'T62', 'ZIL131',
     'ZSU234')
 SARACD_CLASSES = ('A220', 'A330', 'ARJ21', 'Boeing737', 'Boeing787')
+
+# Of MMPretrain's data sets.
+UNUSED: Unused = {
+    'ann_file': (('', None), 'Give the list as list_file.'),
+    'data_prefix': (
+        ('', {}, None), 'Give the folder of the classes as folder.'),
+    'metainfo': (({}, None), 'Give the names as classes.'),
+    'with_label': ((True, ), 'Images have labels here: leave it out.'),
+    'extensions': ((), 'Images have one of the usual suffixes: leave it out.'),
+    'filter_cfg': (({}, None), 'Draw with shots and seed.')}
 
 
 @DATASETS.register_module()
@@ -94,7 +105,11 @@ class ListClassification(SceneList):
         seed: Seed of that draw.
         balanced: See there.
         pipeline: Transforms.
-        **kwargs: Further arguments of ``BaseDataset``.
+        backend_args: None or ``dict(backend='local')``: files are read from
+            the disk alone.
+        **kwargs: Further arguments of ``BaseDataset``. What the toolboxes'
+            data sets take and this one does not is refused, unless it asks
+            for nothing.
 
     Raises:
         DatasetNotFoundError: If the list, a folder or an image is missing.
@@ -119,7 +134,10 @@ class ListClassification(SceneList):
             pipeline: Sequence[Buildable] = (),
             list_shots: int | None = None,
             list_seed: int | None = None,
+            backend_args: Mapping[str, Any] | None = None,
             **kwargs: Any) -> None:
+        check_backend(backend_args)
+        kwargs = leave_out(kwargs, UNUSED, type(self).__name__)
         if (list_file is None) == (folder is None):
             raise ConfigError(
                 f'list_file={list_file!r} and folder={folder!r}: expected '

@@ -6,7 +6,7 @@ models and metrics take them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from osar_plugin.utils.errors import (
 )
 
 from . import transforms  # noqa: F401 - brings those of mmcv with it
+from .foreign_arguments import Unused, check_backend, leave_out
 from .layout import StrictDataset, list_images, shorten
 from .pair_base import read_list
 
@@ -43,6 +44,20 @@ or as MMSegmentation's converter leaves it:
 LoveDA is published at https://zenodo.org/record/5706578.
 To try without it, render some:
   python tools/make_demo_data.py data/demo --sets segmentation"""
+
+# Of MMSegmentation's data set.
+UNUSED: Unused = {
+    'ann_file': (('', None), 'Give the list of tiles as list_file.'),
+    'data_prefix': (
+        ({}, None), 'The folders of both layouts are found in data_root.'),
+    'filter_cfg': (({}, None), 'Choose with splits, scenes and list_file.'),
+    'metainfo': (
+        ({}, None), "The classes are LoveDA's; map labels in the pipeline."),
+    'img_suffix': (('.png', ), 'Tiles are PNG files: leave it out.'),
+    'seg_map_suffix': (('.png', ), 'Masks are PNG files: leave it out.'),
+    'ignore_index': ((255, ), 'It is 255: leave it out.'),
+    'reduce_zero_label': (
+        (True, ), 'Label 0 is no data and always reduced: leave it out.')}
 
 
 @DATASETS.register_module()
@@ -69,7 +84,11 @@ class LoveDA(StrictDataset):
             without ``.png``; in ``data_root`` unless absolute. A name that
             is not there is an error.
         pipeline: Transforms.
-        **kwargs: Further arguments of ``BaseDataset``.
+        backend_args: None or ``dict(backend='local')``: files are read from
+            the disk alone.
+        **kwargs: Further arguments of ``BaseDataset``. What the toolboxes'
+            data sets take and this one does not is refused, unless it asks
+            for nothing.
 
     Raises:
         DatasetNotFoundError: If a split or a tile is missing.
@@ -88,7 +107,10 @@ class LoveDA(StrictDataset):
             scenes: Sequence[str] = SCENES,
             list_file: str | None = None,
             pipeline: Sequence[Buildable] = (),
+            backend_args: Mapping[str, Any] | None = None,
             **kwargs: Any) -> None:
+        check_backend(backend_args)
+        kwargs = leave_out(kwargs, UNUSED, 'LoveDA')
         self.splits = _chosen('splits', splits, SPLITS)
         self.scenes = _chosen('scenes', scenes, SCENES)
         self.list_file = list_file

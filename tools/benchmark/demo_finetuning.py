@@ -8,12 +8,12 @@ r"""Tasks of the demo world, from pre-training and from scratch.
 
 Trains each task's demo config once per seed and start (finished runs are kept
 and not repeated) and prints the figures after the last step. Segmentation has
-a third of its config's iterations. `decayed` starts from pre-training, too, with
-the layer-wise learning rates of the published recipes (0.85 a layer); it is
-left out unless it is asked for with --starts. Detection, segmentation and
-classification need the toolboxes: `make setup-full`. The land is rendered:
-the table tells whether pre-training reaches the tasks, not how good they are
-on real images.
+a third of its config's iterations. `decayed` starts from pre-training, too,
+with the layer-wise learning rates of the published recipes (0.85 a layer); it
+is left out unless it is asked for with --starts. Detection, segmentation and
+classification need the toolboxes: `make setup-full`. The land is rendered: the
+table tells whether pre-training reaches the tasks, not how good they are on
+real images.
 """
 
 from __future__ import annotations
