@@ -55,6 +55,23 @@ def test_both_starts(commands, tmp_path, run_tool):
     assert len(commands) == 12
 
 
+def test_the_recipes_decay(commands, tmp_path, run_tool):
+    weights = tmp_path / 'epoch_60.pth'
+    weights.write_text('weights')
+    ended = run_tool(
+        TOOL, '--tasks', 'segmentation', '--seeds', '3', '--starts',
+        'pretrained', 'decayed', '--pretrained', weights, '--work-dir',
+        tmp_path / 'runs', '--data-root', tmp_path)
+    assert ended.code == 0, ended.err
+    plain, decayed = commands
+    rate = 'optim_wrapper.paramwise_cfg.decay_rate=0.85'
+    assert rate in decayed and rate not in plain
+    for command in commands:
+        assert f'model.backbone.init_cfg.checkpoint={weights}' in command
+        assert 'train_cfg.max_iters=1000' in command
+    assert '| task | pretrained | decayed |' in ended.out
+
+
 def test_configs_and_folders_are_there(repo):
     """Of each task: its demo config says that folder and that figure."""
     for task in runpy.run_path(str(
