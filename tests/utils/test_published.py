@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from downstream import needs
 
 from osar_plugin.models.backbones import DenseViT
 from osar_plugin.utils.config import load_config
@@ -24,6 +25,7 @@ CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
     ('vit_dior', "MAE's ViT-B.*facebookresearch/mae"),
     ('hivit_dior', 'HiViT-B.*hivit')])
 def test_start_of_the_detectors(name, what, tmp_path, monkeypatch):
+    needs('mmdet')
     monkeypatch.chdir(tmp_path)
     cfg = load_config(CONFIGS / f'{name}.py')
     with pytest.raises(CheckpointError, match=(
