@@ -22,12 +22,12 @@ def trials(run_python: Callable[..., Any], repo: Path,
 
 @pytest.mark.slow
 @pytest.mark.parametrize('training', ['sdfnet', 'pretrain'])
-def test_ten_kills(training: str, repo: Path,
-                   run_python: Callable[..., Any]) -> None:
-    row = trials(run_python, repo, '--kills', '10', '--training', training,
+def test_kills_at_random(training: str, repo: Path,
+                         run_python: Callable[..., Any]) -> None:
+    row = trials(run_python, repo, '--kills', '6', '--training', training,
                  '--hooks', 'ours')
-    assert (row['resumed'], row['identical']) == (10, 10), row['failed']
-    assert row['in_training'] >= 3  # not all before the first save
+    assert (row['resumed'], row['identical']) == (6, 6), row['failed']
+    assert row['in_training'] >= 2  # not all before the first save
 
 
 @pytest.mark.slow
