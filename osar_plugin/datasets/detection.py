@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +29,7 @@ from .box_table import (
 )
 from .coco_json import read_coco
 from .foreign_arguments import Unused, check_backend, leave_out
-from .layout import shorten
+from .layout import missing_files, shorten
 
 FILTERS = ('filter_empty_gt', 'min_size')
 # Images that may be missing before the folder is taken for another.
@@ -299,21 +298,6 @@ def list_rows(table: BoxTable, paths: Sequence[str],
             zip(paths, table.images, strict=True))]
 
 
-def missing_files(folder: Path, names: Sequence[str]) -> list[str]:
-    """The names without a file in the folder; folders are listed once."""
-    wanted: dict[str, list[str]] = defaultdict(list)
-    for name in names:
-        parent, _, own = name.rpartition('/')
-        wanted[parent].append(own)
-    missing: list[str] = []
-    for parent, members in wanted.items():
-        there = set(_listed(folder / parent))
-        missing += [
-            f'{parent}/{name}'.lstrip('/') for name in members
-            if name not in there]
-    return missing
-
-
 def require_files(folder: Path, names: Sequence[str], source: str,
                   cure: str = DetectionDataset.MISSING_CURE) -> list[str]:
     """Paths of images that must be there.
@@ -327,19 +311,12 @@ def require_files(folder: Path, names: Sequence[str], source: str,
     Raises:
         DatasetNotFoundError: If some are missing.
     """
-    missing = missing_files(folder, names)
+    missing = missing_files(names, folder)
     if missing:
         raise DatasetNotFoundError(
             f'{folder}: {len(missing)} of {len(names)} images of {source} '
             f'are missing ({shorten(missing)}). {cure}')
     return [os.path.join(folder, name) for name in names]
-
-
-def _listed(folder: Path) -> Iterable[str]:
-    try:
-        return os.listdir(folder)
-    except OSError:
-        return ()
 
 
 def _check_filter(filter_cfg: Mapping[str, Any] | None) -> dict | None:

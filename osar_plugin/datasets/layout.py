@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,32 @@ def list_images(folder: Path, suffixes: Sequence[str]) -> list[Path]:
     return sorted(
         path for path in folder.iterdir()
         if path.suffix.lower() in wanted and not path.name.startswith('.'))
+
+
+def missing_files(names: Sequence[str], folder: str | Path = '') -> list[str]:
+    """Those that are no files; each folder is listed once.
+
+    Args:
+        names: Any, many of them in the same folders.
+        folder: What those that are not absolute are relative to.
+    """
+    known: dict[str, set[str]] = {}
+    missing = []
+    for name in names:
+        parent, own = os.path.split(os.path.join(folder, name))
+        if parent not in known:
+            known[parent] = _files_of(parent)
+        if own not in known[parent]:
+            missing.append(name)
+    return missing
+
+
+def _files_of(folder: str) -> set[str]:
+    try:
+        with os.scandir(folder or '.') as entries:
+            return {entry.name for entry in entries if entry.is_file()}
+    except OSError:
+        return set()
 
 
 def check_suffixes(suffixes: Sequence[str],

@@ -27,8 +27,7 @@ from osar_plugin.utils.errors import (
 
 from . import transforms  # noqa: F401 - brings those of mmcv with it
 from .foreign_arguments import Unused, check_backend, leave_out
-from .layout import SUFFIXES, shorten
-from .listed_paths import missing_files
+from .layout import SUFFIXES, missing_files, shorten
 from .scene_list import SceneList, shuffled
 
 SCENE_COLUMNS = ('file', 'folder', 'label')

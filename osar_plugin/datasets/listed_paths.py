@@ -8,7 +8,6 @@ found by looking, for a list as a whole.
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -83,31 +82,6 @@ def below(names: Sequence[str], root: Path, where: str) -> list[str]:
             f'{where}: paths are taken from behind {cut!r}, in {root}.',
             logger='current')
     return [name.removeprefix(cut) for name in names]
-
-
-def missing_files(paths: Sequence[str]) -> list[str]:
-    """Those that are no files; each folder is listed once.
-
-    Args:
-        paths: Any, many of them in the same folders.
-    """
-    known: dict[str, set[str]] = {}
-    missing = []
-    for path in paths:
-        folder, name = os.path.split(path)
-        if folder not in known:
-            known[folder] = _files_of(folder)
-        if name not in known[folder]:
-            missing.append(path)
-    return missing
-
-
-def _files_of(folder: str) -> set[str]:
-    try:
-        with os.scandir(folder or '.') as entries:
-            return {entry.name for entry in entries if entry.is_file()}
-    except (FileNotFoundError, NotADirectoryError):
-        return set()
 
 
 def _by_folder(names: Sequence[str]) -> list[list[str]]:

@@ -14,11 +14,11 @@ import torch
 from mmengine.dist import all_reduce, get_world_size
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
-from mmengine.model import is_model_wrapper
 from torch import Tensor, nn
 
 from ..datasets.streams import GuardedDataset, has_indices, replace_parts
 from ..registry import HOOKS
+from ..utils.checkpoint import bare_model
 from ..utils.errors import ConfigError, InvalidLossError
 from .loaders import put_loader
 
@@ -62,8 +62,7 @@ class InvalidLossHook(Hook):
 
     def before_train(self, runner: Any) -> None:
         """Look at the output of the model from now on."""
-        model = runner.model
-        model = model.module if is_model_wrapper(model) else model
+        model = bare_model(runner)
         self._runner = runner
         self._handles = [model.register_forward_hook(
             self._look, with_kwargs=True)]

@@ -10,10 +10,10 @@ from mmengine.dataset import pseudo_collate
 from mmengine.dist import all_reduce, get_rank, get_world_size
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
-from mmengine.model import is_model_wrapper
 from torch import Tensor
 
 from ..registry import HOOKS
+from ..utils.checkpoint import bare_model
 from ..utils.errors import ConfigError, DataFormatError
 from ..utils.random_state import random_state, seed_sample, set_random_state
 
@@ -64,9 +64,7 @@ class LatentStatisticsHook(Hook):
             DataFormatError: If a channel of the latents is constant or not
                 finite.
         """
-        model = runner.model
-        if is_model_wrapper(model):
-            model = model.module
+        model = bare_model(runner)
         if not getattr(model, 'normalize_latent', False) or _known(model):
             return
         state = random_state()

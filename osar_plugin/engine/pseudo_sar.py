@@ -14,13 +14,13 @@ import numpy as np
 import torch
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
-from mmengine.model import is_model_wrapper
 from torch import nn
 
 from ..datasets.transforms import LoadOpticalOrSAR
 from ..datasets.transforms.loading import OPTICAL, SAR
 from ..evaluation.reid import ReIDMetric
 from ..registry import HOOKS
+from ..utils.checkpoint import bare_model
 from ..utils.config_values import require_range
 from ..utils.errors import ConfigError, DataFormatError
 from .pseudo_views import (
@@ -140,9 +140,7 @@ class PseudoSARHook(Hook):
 
     def _begin(self, runner: Any, loop: Any) -> None:
         self._end()  # an evaluation that an error ended
-        model = runner.model
-        if is_model_wrapper(model):
-            model = model.module
+        model = bare_model(runner)
         dataset = loop.dataloader.dataset
         if self._dataset is not dataset:
             self._source = self._prepare(runner, model, loop)

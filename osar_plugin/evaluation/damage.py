@@ -34,8 +34,8 @@ from mmengine.logging import print_log
 from ..datasets.bright import CLASSES
 from ..io import atomic_write
 from ..registry import METRICS
-from ..utils.errors import ConfigError, DataFormatError
-from .segmentation import encode_prediction, write_submission
+from ..utils.errors import DataFormatError
+from .segmentation import ZipSubmission
 
 IGNORED = 255
 DEFINITION = (
@@ -257,7 +257,7 @@ class BRIGHTMetric(BaseMetric):
 
 
 @METRICS.register_module()
-class BRIGHTSubmission(BaseMetric):
+class BRIGHTSubmission(ZipSubmission):
     r"""Write the zip file that the server of DFC 2025, track 2, evaluates.
 
     It has one PNG for each tile, ``<tile>_building_damage.png``, at the root
@@ -285,17 +285,13 @@ class BRIGHTSubmission(BaseMetric):
     """
 
     default_prefix = 'bright'
+    GOODS = 'maps of damage for the server of DFC 2025'
 
     def __init__(self,
                  out_file: str,
                  collect_device: str = 'cpu',
                  prefix: str | None = None) -> None:
-        super().__init__(collect_device, prefix)
-        if Path(out_file).suffix.lower() != '.zip':
-            raise ConfigError(
-                f'out_file={out_file!r}: expected the name of a zip file, '
-                'e.g. work_dirs/bright.zip.')
-        self.out_file = out_file
+        super().__init__(out_file, len(CLASSES), collect_device, prefix)
 
     def process(self, data_batch: Any, data_samples: Sequence[Any]) -> None:
         """Keep the predictions of a batch as PNG files in memory."""
@@ -307,17 +303,7 @@ class BRIGHTSubmission(BaseMetric):
                 raise DataFormatError(
                     "A sample has no image_id. Keep 'image_id' in meta_keys "
                     'of osar_plugin.PackDamageInputs.')
-            self.results.append((
-                f'{name}_building_damage.png', encode_prediction(
-                    dict(sample), str(name), len(CLASSES))))
-
-    def compute_metrics(self, results: list[Any]) -> dict[str, float]:
-        """Write the zip file."""
-        write_submission(self.out_file, results)
-        print_log(
-            f'{len(results)} maps of damage for the server of DFC 2025 in '
-            f'{self.out_file}.', 'current')
-        return dict(tiles=float(len(results)))
+            self.keep(f'{name}_building_damage.png', sample, str(name))
 
 
 def _data(value: Any) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zipfile
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -25,8 +25,58 @@ NUM_CLASSES = 7
 _DATE = (1980, 1, 1, 0, 0, 0)
 
 
+class ZipSubmission(BaseMetric):
+    """Predictions as PNG files in a zip file, for a server that has labels.
+
+    Args:
+        out_file: The zip file.
+        num_classes: Classes of the model; others are refused.
+        collect_device: See ``BaseMetric``.
+        prefix: See there.
+
+    Raises:
+        ConfigError: If ``out_file`` is no zip file.
+        DataFormatError: While running: see :func:`encode_prediction` and
+            :func:`write_submission`.
+    """
+
+    #: What is written for whom, for the log.
+    GOODS = ''
+
+    def __init__(self, out_file: str, num_classes: int,
+                 collect_device: str = 'cpu',
+                 prefix: str | None = None) -> None:
+        super().__init__(collect_device=collect_device, prefix=prefix)
+        if Path(out_file).suffix.lower() != '.zip':
+            raise ConfigError(
+                f'out_file={out_file!r}: expected the name of a zip file, '
+                f'e.g. work_dirs/{self.default_prefix}.zip.')
+        require_range(1, 255, num_classes=num_classes)
+        self.out_file = out_file
+        self.num_classes = num_classes
+
+    def keep(self, name: str, sample: Mapping[str, Any], where: str) -> None:
+        """Keep a prediction as a PNG file in memory.
+
+        Args:
+            name: Of the file.
+            sample: See :func:`encode_prediction`.
+            where: Its image, for messages.
+        """
+        self.results.append(
+            (name, encode_prediction(sample, where, self.num_classes)))
+
+    def compute_metrics(self, results: list[Any]) -> dict[str, float]:
+        """Write the zip file."""
+        write_submission(self.out_file, results)
+        print_log(
+            f'{len(results)} {self.GOODS} in {self.out_file}.',
+            logger='current')
+        return dict(tiles=float(len(results)))
+
+
 @METRICS.register_module()
-class LoveDASubmission(BaseMetric):
+class LoveDASubmission(ZipSubmission):
     """Write the zip file that the LoveDA server evaluates.
 
     It has one PNG for each tile, at the root of the archive, under the name
@@ -50,20 +100,14 @@ class LoveDASubmission(BaseMetric):
     """
 
     default_prefix = 'loveda'
+    GOODS = 'predictions for the LoveDA server'
 
     def __init__(self,
                  out_file: str,
                  num_classes: int = NUM_CLASSES,
                  collect_device: str = 'cpu',
                  prefix: str | None = None) -> None:
-        super().__init__(collect_device=collect_device, prefix=prefix)
-        if Path(out_file).suffix.lower() != '.zip':
-            raise ConfigError(
-                f'out_file={out_file!r}: expected the name of a zip file, '
-                'e.g. work_dirs/loveda.zip.')
-        require_range(1, 255, num_classes=num_classes)
-        self.out_file = out_file
-        self.num_classes = num_classes
+        super().__init__(out_file, num_classes, collect_device, prefix)
 
     def process(self, data_batch: Any,
                 data_samples: Sequence[dict[str, Any]]) -> None:
@@ -74,20 +118,10 @@ class LoveDASubmission(BaseMetric):
                 raise DataFormatError(
                     "A sample has no img_path. Keep 'img_path' in meta_keys "
                     'of the transform that packs the inputs.')
-            self.results.append((
-                f'{Path(path).stem}.png',
-                encode_prediction(sample, path, self.num_classes)))
-
-    def compute_metrics(self, results: list[Any]) -> dict[str, float]:
-        """Write the zip file."""
-        write_submission(self.out_file, results)
-        print_log(
-            f'{len(results)} predictions for the LoveDA server in '
-            f'{self.out_file}.', logger='current')
-        return dict(tiles=float(len(results)))
+            self.keep(f'{Path(path).stem}.png', sample, path)
 
 
-def encode_prediction(sample: dict[str, Any], path: str,
+def encode_prediction(sample: Mapping[str, Any], path: str,
                       num_classes: int) -> bytes:
     """A prediction as a PNG file.
 

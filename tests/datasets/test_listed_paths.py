@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 
 from osar_plugin.datasets import AID, MSTAR, listed_paths
+from osar_plugin.datasets.layout import missing_files
 from osar_plugin.datasets.listed_paths import (
     below,
-    missing_files,
     split_line,
 )
 from osar_plugin.datasets.scene_list import SceneList

@@ -38,8 +38,7 @@ from osar_plugin.datasets.coco_json import (
     without_images,
     write_coco,
 )
-from osar_plugin.datasets.detection import missing_files
-from osar_plugin.datasets.layout import shorten
+from osar_plugin.datasets.layout import missing_files, shorten
 from osar_plugin.datasets.sardet100k import places
 from osar_plugin.utils.errors import ConfigError, OSARError
 
@@ -132,7 +131,7 @@ def write_reduced(root: Path, splits: list[str], targets: list[Path]) -> None:
         names = [image.file_name for image in read_coco(path).images]
         data = SARDet100KDataset(str(root), split=split, lazy_init=True)
         missing = missing_files(
-            data.find_folder(places(split)[1], names), names)
+            names, data.find_folder(places(split)[1], names))
         if missing:
             found.append((target, without_images(path, missing)))
         else:

@@ -127,12 +127,14 @@ def read_labels(path: str | Path) -> np.ndarray:
         CorruptImageError: If it cannot be decoded whole.
         DataFormatError: If it has several bands, or other values.
     """
-    found = tiff_samples(path)
-    if found is not None and (found.bands, found.bits) == (1, 64) and (
-            found.kind < 3):
-        labels = read_bands(path, 1)[..., 0]  # only GDAL knows these
-    else:
+    try:
         labels = read_indices(path)
+    except CorruptImageError:
+        found = tiff_samples(path)
+        if found is None or (found.bands, found.bits) != (1, 64) or (
+                found.kind > 2):
+            raise
+        labels = read_bands(path, 1)[..., 0]  # only GDAL knows these
     if labels.ndim != 2:
         raise DataFormatError(
             f'{path}: has 3 bands; a map of damage has 1. Is it a picture '
