@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import runpy
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+
+from osar_plugin.utils.config import load_config
+from osar_plugin.utils.errors import ConfigError
 
 REPO = Path(__file__).resolve().parents[1]
 TOOLS = sorted(
@@ -276,3 +280,18 @@ def test_browse_dataset(run_tool: Callable, tiny: Path, tiny_hoss: Path,
     # Chips are 48 x 24, inputs 32 x 64 (width x height).
     assert sheets[0].size == (48 + 2 * 32 + 4 * 4, 3 * (64 + 14 + 4) + 4)
     assert sheets[0].tobytes() == sheets[1].tobytes()
+
+
+def test_what_is_drawn_follows_the_metric(repo, tmp_path) -> None:
+    """Not the name of the model, which may be a user's own."""
+    tool = runpy.run_path(str(repo / 'tools/test.py'), run_name='tool')
+    for name, hook in (
+            ('demo/sdfnet_hoss', 'osar_plugin.ReIDVisualizationHook'),
+            ('demo/codemae_bright', 'osar_plugin.DamageVisualizationHook')):
+        cfg = load_config(repo / f'configs/{name}.py')
+        cfg.model.type = 'MyOwn'
+        tool['show_in'](cfg, str(tmp_path))
+        assert dict(type=hook, out_dir=str(tmp_path)) in cfg.custom_hooks
+    cfg.test_evaluator = dict(type='osar_plugin.RegistrationMetric')
+    with pytest.raises(ConfigError, match='--show-dir.*codemae_bright.py'):
+        tool['show_in'](cfg, str(tmp_path))

@@ -13,6 +13,7 @@ from mmengine.config import Config, DictAction
 from mmengine.dist import is_main_process
 from mmengine.runner import Runner
 
+from osar_plugin.evaluation.damage import BRIGHTMetric, BRIGHTSubmission
 from osar_plugin.evaluation.reid import ReIDMetric
 from osar_plugin.io import atomic_write
 from osar_plugin.utils import launch
@@ -37,10 +38,11 @@ TOOLBOXES: dict[str, tuple[str, str, dict[str, Any]]] = {
     'mmpretrain': ('mmpretrain.UniversalVisualizer',
                    'mmpretrain.VisualizationHook',
                    dict(enable=True, interval=1, out_dir=None))}
-# What draws the results of our own models.
-DRAWN_BY = dict(
-    dict.fromkeys(('SDFNet', 'TransOSS'), 'osar_plugin.ReIDVisualizationHook'),
-    DamageFormer='osar_plugin.DamageVisualizationHook')
+# What draws the results that our own metrics look at.
+DRAWN_BY: dict[type, str] = {
+    ReIDMetric: 'osar_plugin.ReIDVisualizationHook',
+    BRIGHTMetric: 'osar_plugin.DamageVisualizationHook',
+    BRIGHTSubmission: 'osar_plugin.DamageVisualizationHook'}
 
 
 def parse_args() -> argparse.Namespace:
@@ -91,6 +93,12 @@ def parse_args() -> argparse.Namespace:
     return args
 
 
+def metrics_of(cfg: Config) -> list[Any]:
+    """The metrics of the test, one or several."""
+    metrics = cfg.test_evaluator
+    return list(metrics) if isinstance(metrics, (list, tuple)) else [metrics]
+
+
 def set_on_metrics(cfg: Config, key: str, value: Any) -> bool:
     """Set an argument of every metric of the test that takes it.
 
@@ -99,13 +107,10 @@ def set_on_metrics(cfg: Config, key: str, value: Any) -> bool:
     Returns:
         Whether one does.
     """
-    metrics = cfg.test_evaluator
-    if not isinstance(metrics, (list, tuple)):
-        metrics = [metrics]
     # The config may share its metrics with validation.
-    metrics = cfg.test_evaluator = copy.deepcopy(list(metrics))
+    cfg.test_evaluator = copy.deepcopy(metrics_of(cfg))
     found = False
-    for metric in metrics:
+    for metric in cfg.test_evaluator:
         for _, target in find_type(metric['type'], cfg.get('default_scope')):
             if key in accepted_arguments(target)[0]:
                 metric[key] = metric.get(key) or value
@@ -168,14 +173,17 @@ def show_in(cfg: Config, folder: str) -> None:
             type=kind, save_dir=target,
             vis_backends=[dict(type='mmengine.LocalVisBackend')])
         return
-    model = str(cfg.model.get('type')).rpartition('.')[2]
-    name = DRAWN_BY.get(model)
+    kinds = [target for metric in metrics_of(cfg)
+             for _, target in find_type(metric['type'], scope)]
+    name = next((hook for own, hook in DRAWN_BY.items() if any(
+        isinstance(kind, type) and issubclass(kind, own) for kind in kinds)),
+        None)
     if name is None:
         raise ConfigError(
-            f'--show-dir: the results of {model} are not drawn by this '
-            'tool; those of ship re-identification, building damage, '
-            'detection, segmentation and classification are. See README.md '
-            'for the tools that draw others.')
+            f'--show-dir: this tool does not draw what {cfg.filename} '
+            'predicts; it draws for ReIDMetric, BRIGHTMetric and '
+            'BRIGHTSubmission, and for configs of mmdet, mmseg and '
+            'mmpretrain. See README.md for the tools that draw the rest.')
     hooks = [dict(hook) for hook in cfg.get('custom_hooks') or []]
     own_hooks = [
         hook for hook in hooks
